@@ -1,0 +1,280 @@
+"""Containers: one reader, one writer and one proof for every picture file, by content.
+
+``read_photo`` gives pages of native pixels as displayed, ``write_photo`` gives the file back with
+only hole pixels replaced, ``verify_photo`` decodes both files again and proves it. Each container
+has a module of its own, imported on first use, so that importing this package stays cheap.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from restorepix.errors import UnsupportedError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy.typing as npt
+
+    from restorepix.photo import BoolMask, Encoded, Photo
+
+DEFAULT_MAX_MPIXELS = 500.0
+"""Pictures above this many million pixels are refused from their header (interface.md)."""
+
+SUFFIXES = {
+    "jpeg": (".jpg", ".jpeg", ".jpe", ".jfif"),
+    "png": (".png",),
+    "tiff": (".tif", ".tiff"),
+    "webp": (".webp",),
+    "bmp": (".bmp", ".dib"),
+    "gif": (".gif",),
+    "jpeg2000": (".jp2", ".j2k", ".jpf", ".jpx"),
+    "heif": (".heic", ".heif", ".hif"),
+    "avif": (".avif",),
+}
+"""File name endings per format, the first being the one that ``--to`` gives. For naming outputs
+and finding masks only: what a file is, its content says (:func:`sniff_format`)."""
+
+CONVERSIONS = {"png": "png", "jpg": "jpeg", "tiff": "tiff", "webp": "webp"}
+"""Words that ``--to`` takes, and the format each one means."""
+
+SNIFF_BYTES = 64
+"""How many of a file's first bytes :func:`sniff_format` looks at."""
+
+_BRANDS = {
+    b"heic": "heif",
+    b"heix": "heif",
+    b"heim": "heif",
+    b"heis": "heif",
+    b"hevc": "heif",
+    b"hevx": "heif",
+    b"mif1": "heif",
+    b"msf1": "heif",
+    b"avif": "avif",
+    b"avis": "avif",
+    b"crx ": "raw",
+}
+_MAGIC = (
+    (b"\xff\xd8\xff", "jpeg"),
+    (b"\x89PNG\r\n\x1a\n", "png"),
+    (b"GIF87a", "gif"),
+    (b"GIF89a", "gif"),
+    (b"\x00\x00\x00\x0cjP  \r\n\x87\n", "jpeg2000"),
+    (b"\xff\x4f\xff\x51", "jpeg2000"),
+    (b"\x00\x00\x00\x0cJXL \r\n\x87\n", "jxl"),
+    (b"\xff\x0a", "jxl"),
+    (b"8BPS\x00", "psd"),
+    (b"FUJIFILMCCD-RAW", "raw"),
+    (b"FOVb", "raw"),
+    (b"\x00MRM", "raw"),
+    (b"IIRO", "raw"),
+    (b"IIRS", "raw"),
+    (b"MMOR", "raw"),
+    (b"IIU\x00", "raw"),
+    (b"II\x1a\x00\x00\x00HEAPCCDR", "raw"),
+    (b"II*\x00", "tiff"),
+    (b"MM\x00*", "tiff"),
+    (b"II+\x00", "tiff"),
+    (b"MM\x00+", "tiff"),
+)
+_BMP_HEADERS = (12, 16, 40, 52, 56, 64, 108, 124)
+
+
+def sniff_format(data: bytes) -> str | None:
+    """Return what picture format ``data`` begins like, or None when it is no picture we know.
+
+    Args:
+        data: a file's content, or at least its first :data:`SNIFF_BYTES` bytes.
+
+    Returns:
+        A format of :data:`SUFFIXES`, or ``raw``, ``psd``, ``jxl``: pictures that
+        :func:`read_photo` refuses by name. Camera RAW files that are plain TIFF by their first
+        bytes (DNG, NEF, ARW) come back as ``tiff`` and are refused by the TIFF reader.
+    """
+    head = bytes(data[:SNIFF_BYTES])
+    if head[:4] in (b"II*\x00", b"MM\x00*") and head[8:10] == b"CR":
+        return "raw"
+    for magic, found in _MAGIC:
+        if head.startswith(magic):
+            return found
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "webp"
+    if head[:2] == b"BM" and int.from_bytes(head[14:18], "little") in _BMP_HEADERS:
+        return "bmp"
+    return _sniff_brand(head)
+
+
+def _sniff_brand(head: bytes) -> str | None:
+    if head[4:8] != b"ftyp":
+        return None
+    size = min(int.from_bytes(head[:4], "big"), len(head))
+    brands = [head[8:12], *(head[at : at + 4] for at in range(16, size - 3, 4))]
+    named = [_BRANDS[brand] for brand in brands if brand in _BRANDS]
+    # mif1 is also listed by AVIF files, so the most specific brand decides.
+    for found in ("raw", "avif", "heif"):
+        if found in named:
+            return found
+    return None
+
+
+def read_photo(data: bytes, name: str, *, max_mpixels: float = DEFAULT_MAX_MPIXELS) -> Photo:
+    """Decode a picture file at its native depth and channels.
+
+    Args:
+        data: the whole file.
+        name: what to call the file in messages.
+        max_mpixels: largest number of million pixels, all pages together; judged from headers
+            before any pixel is allocated.
+
+    Returns:
+        The photo, its pages as displayed (orientation applied), with the bytes it came from.
+
+    Raises:
+        UnreadableError: the file is no picture, truncated or corrupt.
+        UnsupportedError: it is a sound picture of a kind that is not restored.
+        TooLargeError: it has more pixels than ``max_mpixels``.
+    """
+    match sniff_format(data):
+        case "jpeg":
+            from restorepix.formats.jpeg import read_jpeg as read
+        case "png":
+            from restorepix.formats.png import read_png as read
+        case "tiff":
+            from restorepix.formats.tiff import read_tiff as read
+        case "webp":
+            from restorepix.formats.webp import read_webp as read
+        case "bmp":
+            from restorepix.formats.bmp import read_bmp as read
+        case "gif":
+            from restorepix.formats.gif import read_gif as read
+        case found:
+            raise _refusal(found, data, name)
+    return read(data, name, max_mpixels)
+
+
+def _refusal(found: str | None, data: bytes, name: str) -> Exception:
+    from restorepix.errors import UnreadableError
+
+    match found:
+        case "raw":
+            return UnsupportedError(
+                f"{name}: camera RAW is not restored (it holds sensor data, not a picture). "
+                "Develop it to a 16-bit TIFF first and restore that."
+            )
+        case "heif" | "avif" | "jpeg2000" | "jxl" | "psd":
+            return UnsupportedError(
+                f"{name}: {found.upper()} files are not restored by this version. "
+                "Convert it to TIFF or PNG first and restore that."
+            )
+        case _:
+            what = "is empty" if not data else "does not begin like any picture format"
+            return UnreadableError(f"{name}: not a picture (the file {what}).")
+
+
+def write_photo(
+    photo: Photo,
+    repaired: Sequence[npt.NDArray[Any] | None],
+    masks: Sequence[BoolMask | None],
+    *,
+    name: str,
+    to: str | None = None,
+    accept_reencode: bool = False,
+) -> Encoded:
+    """Encode a photo with its hole pixels replaced and everything else as it was.
+
+    Args:
+        photo: what :func:`read_photo` returned.
+        repaired: for each page its pixels as displayed, of the shape and dtype of
+            ``page.pixels``, or None for a page that stays untouched. Only hole pixels are taken
+            from it.
+        masks: for each page ``(H, W)`` bool as displayed, True = hole; None = no hole.
+        name: what to call the file in messages.
+        to: a word of :data:`CONVERSIONS` to change the format, or None to keep it.
+        accept_reencode: let a lossy file be encoded lossy again (smaller, but known pixels
+            change) where it would otherwise become lossless.
+
+    Returns:
+        The new file's bytes and how its known pixels were kept.
+
+    Raises:
+        UnsupportedError: the target format cannot hold this picture.
+        UsageError: ``to`` is no known word.
+    """
+    if to is not None and to not in CONVERSIONS:
+        raise UsageError(f"--to {to}: expected one of {', '.join(CONVERSIONS)}.")
+    if to is not None and CONVERSIONS[to] != photo.format:
+        from restorepix.formats.convert import convert_photo
+
+        return convert_photo(photo, repaired, masks, name, CONVERSIONS[to])
+    match photo.format:
+        case "jpeg":
+            from restorepix.formats.jpeg import write_jpeg as write
+        case "png":
+            from restorepix.formats.png import write_png as write
+        case "tiff":
+            from restorepix.formats.tiff import write_tiff as write
+        case "webp":
+            from restorepix.formats.webp import write_webp
+
+            return write_webp(photo, repaired, masks, name, accept_reencode=accept_reencode)
+        case "bmp":
+            from restorepix.formats.bmp import write_bmp as write
+        case "gif":
+            from restorepix.formats.gif import write_gif as write
+        case other:
+            raise UnsupportedError(f"{name}: cannot write {other} files.")
+    return write(photo, repaired, masks, name)
+
+
+def verify_photo(
+    before: bytes,
+    after: bytes,
+    masks: Sequence[BoolMask | None],
+    *,
+    name: str,
+    reencoded: bool = False,
+) -> str:
+    """Prove that a restored file holds everything known of the original, and return its hash.
+
+    Both files are decoded anew. All channels outside the masks at native depth, alpha
+    everywhere, and the metadata must be the same; for JPEG to JPEG, coefficients instead of
+    pixels.
+
+    Args:
+        before: the original file.
+        after: the restored file, of the same format or converted.
+        masks: for each page ``(H, W)`` bool as displayed, True = hole; None = no hole.
+        name: what to call the file in messages.
+        reencoded: the output was encoded lossy on purpose (``Encoded.preserved`` says so): only
+            sizes, alpha's presence and metadata are compared.
+
+    Returns:
+        SHA-256 in hex over all known samples of the original (for JPEG: coefficients).
+
+    Raises:
+        PreservationError: something known differs; the message names it.
+        UnreadableError: one of the files cannot be decoded.
+    """
+    found = sniff_format(before)
+    if found != sniff_format(after):
+        from restorepix.formats.convert import verify_conversion
+
+        return verify_conversion(before, after, masks, name, reencoded=reencoded)
+    match found:
+        case "jpeg":
+            from restorepix.formats.jpeg import verify_jpeg as verify
+        case "png":
+            from restorepix.formats.png import verify_png as verify
+        case "tiff":
+            from restorepix.formats.tiff import verify_tiff as verify
+        case "webp":
+            from restorepix.formats.webp import verify_webp
+
+            return verify_webp(before, after, masks, name, reencoded=reencoded)
+        case "bmp":
+            from restorepix.formats.bmp import verify_bmp as verify
+        case "gif":
+            from restorepix.formats.gif import verify_gif as verify
+        case other:
+            raise _refusal(other, before, name)
+    return verify(before, after, masks, name)
