@@ -342,7 +342,7 @@ def _paint_date(image: Floats, rng: np.random.Generator, fonts: Sequence[Path]) 
     left = int((width - digits.shape[1]) * rng.uniform(0.9, 0.97))
     core = np.zeros((height, width), np.float32)
     core[top : top + digits.shape[0], left : left + digits.shape[1]] = digits
-    glow = np.minimum(1.6 * _blur(core, max(1.0, digits.shape[0] / 9)), 1)
+    glow = np.asarray(np.minimum(1.6 * _blur(core, max(1.0, digits.shape[0] / 9)), 1), np.float32)
     image = composite_layer(image, 0.7 * glow, (255, 70, 5), "screen")
     return composite_layer(image, 0.95 * core, _jitter((255, 165, 50), rng, 8), "replace")
 
@@ -384,7 +384,7 @@ def _paint_watermark(image: Floats, rng: np.random.Generator, fonts: Sequence[Pa
         alpha = np.maximum(alpha, _to_alpha(ring))
     else:  # the name repeated on a diagonal grid
         alpha = _tile_text(height, width, text, size, font_file, rng.uniform(15, 40))
-    return composite_layer(image, np.float32(opacity) * alpha, color, "replace")
+    return composite_layer(image, opacity * alpha, color, "replace")
 
 
 def _tile_text(
