@@ -8,7 +8,7 @@ offsets). Pixels are shown oriented and stored back unoriented, so the tag stays
 from __future__ import annotations
 
 import struct
-from typing import Any, cast
+from typing import Any
 
 import numpy.typing as npt
 
@@ -18,13 +18,13 @@ _HEADER = b"Exif\x00\x00"
 
 
 def read_orientation(exif: bytes) -> int:
-    """Return the orientation 1..8 that an EXIF block asks for, 1 where it asks for nothing valid.
+    r"""Return the orientation 1..8 an EXIF block asks for, 1 where it asks for nothing valid.
 
     A damaged EXIF block is metadata we carry, not a reason to refuse the photograph, so anything
     that cannot be parsed counts as orientation 1, as in every viewer.
 
     Args:
-        exif: EXIF bytes, a TIFF structure with or without the ``Exif\\0\\0`` prefix of JPEG.
+        exif: EXIF bytes, a TIFF structure with or without the ``Exif\0\0`` prefix of JPEG.
     """
     tiff = exif[len(_HEADER) :] if exif.startswith(_HEADER) else exif
     order = {b"II": "<", b"MM": ">"}.get(tiff[:2])
@@ -74,7 +74,7 @@ def apply_orientation(array: npt.NDArray[Any], orientation: int) -> npt.NDArray[
             view = array.swapaxes(0, 1)[::-1]
         case _:
             raise ValueError(f"orientation must be 1 to 8, not {orientation}")
-    return cast("npt.NDArray[Any]", view)
+    return view
 
 
 _INVERSE = {6: 8, 8: 6}
@@ -104,4 +104,3 @@ def swaps_sides(orientation: int) -> bool:
 def displayed_shape(height: int, width: int, orientation: int) -> tuple[int, int]:
     """Return ``(height, width)`` in pixels as displayed of a picture stored ``height x width``."""
     return (width, height) if swaps_sides(orientation) else (height, width)
-
