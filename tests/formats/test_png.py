@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
 from pictures import CHANNELS, blot, build_png, exif_block, png_chunk, repair, smooth
+from PIL import Image
 
 from restorepix.errors import (
     PreservationError,
