@@ -1,0 +1,40 @@
+# make demo       restore a folder of damaged photographs into out/
+# make test       everything CI runs: lint, types, the quick tests
+# make test-all   the same, with the slow tests
+# make lint       ruff and pyright alone
+# make format     let ruff rewrite the sources
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+
+.DELETE_ON_ERROR:
+.PHONY: demo test test-all lint format clean
+
+demo: $(READY)
+	$(BIN)/python examples/demo.py --out out
+
+test: lint
+	$(BIN)/python -m pytest
+
+test-all: lint
+	$(BIN)/python -m pytest --runslow
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# Made once, and again when the dependencies change.
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[demo,test,dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) out dist build .pytest_cache .ruff_cache .hypothesis
