@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from restorepix.tiles import BoolMask, Box
+from restorepix.photo import BoolMask
+from restorepix.tiles import Box
 
 
 def composite_page(

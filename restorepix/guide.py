@@ -2,8 +2,8 @@
 
 A network trained on small crops cannot see across a wide hole. Such a hole is filled at half the
 resolution first, which asks the same question again until the hole is thin enough. The answer is
-enlarged and given the detail that enlarging lacks: each of its patches takes the fine structure of
-the known patch that resembles it most at the half resolution, where both are complete. Only the
+enlarged and given the detail that enlarging lacks: each of its patches borrows the fine structure
+of the known patch that resembles it most at the half resolution, where both are complete. Only the
 inside of the hole is taken from this guide. A rim of one to two cells stays open, and the network
 fills it at full resolution between the known pixels and the guide, so that neither side shows a
 seam.
@@ -11,7 +11,7 @@ seam.
 In the spirit of contextual residual aggregation: Yi, Tang, Azizi, Jang, Xu, "Contextual Residual
 Aggregation for Ultra High-Resolution Image Inpainting", CVPR 2020, section 3.2,
 https://arxiv.org/abs/2005.09704. There the network's attention scores average residuals over one
-large step; here one best patch is taken by colour distance, over as many steps of two as needed.
+large step; here one best patch is taken by its contrast, over as many steps of two as needed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from restorepix.tiles import CELL_PX, BoolMask, Box, distance_in_cells, reduce_to_cells
+from restorepix.photo import BoolMask
+from restorepix.tiles import CELL_PX, Box, distance_in_cells, reduce_to_cells
 
 Rgb = npt.NDArray[np.float32]
 Points = npt.NDArray[np.intp]
@@ -39,11 +40,13 @@ SMALLEST_PX: Final = 128
 CONTEXT_PX: Final = (128, 768)
 """Least and most context taken around a guided hole; between them, as much as the hole is long."""
 
-PATCH_PX: Final = 8
-"""Side of the patches that are compared, at half resolution; they are laid at half this step."""
+PATCH_PX: Final = 4
+"""Side of the patches that are compared, at half resolution; they are laid at half this step.
+Measured on five photographs with the half resolution known, 160 px square: 29.69 dB and 82 % of the
+gradients with 4 px, 29.70 dB and 79 % with 6 px, 30.05 dB and 75 % without any detail."""
 
 MOST_COMPARED: Final = 2**27
-"""Most pairs of patches compared for one guide: some 50 GFLOP, one or two seconds of a core."""
+"""Most pairs of patches compared for one guide: some 13 GFLOP, under a second of a core."""
 
 MOST_CANDIDATES: Final = 8192
 """Most known patches that one guide takes detail from, spread evenly over the context."""
@@ -130,13 +133,16 @@ def halve(rgb: Rgb, mask: BoolMask) -> tuple[Rgb, BoolMask]:
 
 def sanitize_rgb(rgb: Rgb) -> Rgb:
     """Return a copy of (..., 3) RGB with NaN as 0 and everything clipped to [0, 1]."""
-    clean: Rgb = np.nan_to_num(rgb, nan=0.0)
-    return clean.clip(0, 1, out=clean)
+    clean = rgb.copy()
+    clean[np.isnan(clean)] = 0
+    np.clip(clean, 0, 1, out=clean)
+    return clean
 
 
 def _sum_2x2(values: Rgb) -> Rgb:
-    rows = values[0::2] + values[1::2]
-    return rows[:, 0::2] + rows[:, 1::2]
+    rows: Rgb = values[0::2] + values[1::2]
+    total: Rgb = rows[:, 0::2] + rows[:, 1::2]
+    return total
 
 
 def _build_guide(
@@ -188,13 +194,14 @@ def _find_detail(residual: Rgb, hole: BoolMask, small: Rgb, box: Box, guided: Bo
     sources = _list_sources(hole, MOST_COMPARED // len(targets))
     if len(sources) == 0:
         return detail
-    nearest = sources[_match_patches(small, targets, sources)]
+    nearest, gains = _match_patches(small, targets, sources)
 
     side = 2 * PATCH_PX
     tent = 1 - np.abs((np.arange(side, dtype=np.float32) + 0.5) / PATCH_PX - 1)
     weights = (tent[:, None] * tent[None, :])[..., None]
     total = np.zeros((box.height, box.width, 1), np.float32)
-    for target, source in zip((2 * targets).tolist(), (2 * nearest).tolist(), strict=True):
+    pairs = zip((2 * targets).tolist(), (2 * nearest).tolist(), gains.tolist(), strict=True)
+    for target, source, gain in pairs:
         patch = Box(target[0], target[1], side, side)
         part = patch.intersect(box)
         if part is None:
@@ -202,7 +209,7 @@ def _find_detail(residual: Rgb, hole: BoolMask, small: Rgb, box: Box, guided: Bo
         of = part.shift(source[0] - target[0], source[1] - target[1]).slices()
         there = part.shift(-box.top, -box.left).slices()
         weight = weights[part.shift(-patch.top, -patch.left).slices()]
-        detail[there] += weight * residual[of]
+        detail[there] += gain * weight * residual[of]
         total[there] += weight
     # A guided pixel always lies under a patch; elsewhere in the box there may be none.
     total[total == 0] = 1
@@ -247,17 +254,31 @@ def _list_sources(hole: BoolMask, most: int) -> Points:
     return np.argwhere(starts[::pitch, ::pitch]) * pitch
 
 
-def _match_patches(small: Rgb, targets: Points, sources: Points) -> npt.NDArray[np.intp]:
-    """Return for each target patch the index of the source patch of least squared difference."""
-    features = np.lib.stride_tricks.sliding_window_view(small, (PATCH_PX, PATCH_PX), axis=(0, 1))
+def _match_patches(small: Rgb, targets: Points, sources: Points) -> tuple[Points, Rgb]:
+    """Return for each target patch its most similar source, and how strongly it shows there.
+
+    Patches are compared without their mean colour, so that a texture in the shade may lend to one
+    in the light. The strength is the least-squares factor from source to target, in [0, 1]: a
+    target smoother than any source borrows little, and a flat one nothing, rather than the same
+    grain again and again.
+
+    Returns:
+        (N, 2) places from ``sources``, and (N,) float32 factors.
+    """
+    patches = np.lib.stride_tricks.sliding_window_view(small, (PATCH_PX, PATCH_PX), axis=(0, 1))
 
     def flatten(points: Points) -> torch.Tensor:
-        return torch.tensor(features[points[:, 0], points[:, 1]]).flatten(start_dim=1)
+        contrast = torch.tensor(patches[points[:, 0], points[:, 1]]).flatten(start_dim=2)
+        return (contrast - contrast.mean(dim=2, keepdim=True)).flatten(start_dim=1)
 
     keys = flatten(sources)
-    norms = keys.square().sum(dim=1)
-    best = [
-        (norms - 2 * (flatten(targets[start : start + 1024]) @ keys.T)).argmin(dim=1)
-        for start in range(0, len(targets), 1024)
-    ]
-    return torch.cat(best).numpy()
+    energies = keys.square().sum(dim=1)
+    nearest: list[torch.Tensor] = []
+    gains: list[torch.Tensor] = []
+    for start in range(0, len(targets), 1024):
+        products = flatten(targets[start : start + 1024]) @ keys.T
+        best = (energies - 2 * products).argmin(dim=1)
+        product = products.gather(1, best[:, None])[:, 0]
+        nearest.append(best)
+        gains.append((product / (energies[best] + 1e-8)).clamp(0, 1))
+    return sources[torch.cat(nearest).numpy()], torch.cat(gains).numpy()

@@ -20,10 +20,12 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from restorepix.errors import WeightsError
 from restorepix.guide import Guide, build_guides, paste_guides, sanitize_rgb
-from restorepix.tiles import CORE_PX, BoolMask, Box, Window, plan_blocks, plan_windows
+from restorepix.photo import BoolMask
+from restorepix.tiles import CORE_PX, Box, Window, plan_blocks, plan_windows
 
 Rgb = npt.NDArray[np.float32]
 ReadRgb = Callable[[Box], Rgb]
@@ -78,7 +80,7 @@ class Inpainter:
         self._largest = max(CORE_PX)
         self._generator: torch.nn.Module = generator.eval()
         self._generator.to(device=device, dtype=self.dtype)
-        self._generator.to(memory_format=torch.channels_last)
+        convert_conv2d_weight_memory_format(self._generator, torch.channels_last)
 
     def inpaint(self, image: Rgb | ReadRgb, mask: BoolMask) -> list[Patch]:
         """Return the colours of every hole pixel of a picture.

@@ -9,7 +9,7 @@ scratch cross-fade instead of meeting at a line.
 
     for window in plan_windows(mask):            # mask: (H, W) bool, True = hole
         crop = image[window.box.slices()]        # what the network reads
-        reach = window.reach(*mask.shape)        # where its answer counts
+        reach = window.reach()                   # where its answer counts
         weights = window.weights(reach)          # and how much
 
 Nothing here loops over components or pixels in Python, only over windows: a 100-megapixel mask with
@@ -24,7 +24,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-BoolMask = npt.NDArray[np.bool_]
+from restorepix.photo import BoolMask
+
 Cells = npt.NDArray[np.intp]
 
 CELL_PX: Final = 16
