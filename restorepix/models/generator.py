@@ -1,0 +1,176 @@
+"""The two-stage generator: a coarse stage, its paste, a refinement stage with attention.
+
+Both stages predict residuals on what they start from: the coarse stage on a closed-form
+pull-push fill, the refinement stage on the pasted coarse result. Convolutions are dense 3x3 at
+1/2, 1/4, 1/8 and (coarse only) 1/16 of the resolution; full resolution is reached by pixel
+shuffling alone. No normalisation, so a window's result does not depend on its neighbours in a
+batch. In the spirit of Yu et al. (CVPR 2018), with the layers and budget of docs/design.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from restorepix.models.attention import ContextualAttention
+from restorepix.models.fill import pull_push
+
+MULTIPLE = 16
+"""Sizes are padded to this inside the generator."""
+
+
+@dataclass(frozen=True)
+class GeneratorConfig:
+    """Layer sizes; stored in the header of every weights file."""
+
+    coarse_channels: tuple[int, int, int] = (64, 128, 160)
+    """Channels of the coarse stage at 1/4, 1/8 and 1/16."""
+    refine_channels: tuple[int, int, int] = (32, 64, 128)
+    """Channels of the refinement stage at 1/2, 1/4 and 1/8."""
+    match_channels: int = 32
+    """Channels in which attention compares cells."""
+    attention: bool = True
+    """Whether the attention branch runs; its parameters exist either way."""
+
+
+class Stages(NamedTuple):
+    """What the generator returns; each (B, 3, H, W), meaningful inside the hole only."""
+
+    fill: Tensor
+    """The closed-form fill."""
+    coarse: Tensor
+    """The coarse stage's prediction."""
+    refined: Tensor
+    """The refinement stage's prediction: the result."""
+
+
+class Residual(nn.Module):
+    """x + conv(relu(conv(x))), the second convolution starting near zero."""
+
+    def __init__(self, channels: int, dilation: int = 1) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(channels, channels, 3, padding=dilation, dilation=dilation)
+        self.second = nn.Conv2d(channels, channels, 3, padding=1)
+        with torch.no_grad():
+            self.second.weight.mul_(0.1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> the same shape."""
+        return x + self.second(F.relu(self.first(x)))
+
+
+class Up(nn.Module):
+    """Twice the size by a 1x1 convolution and pixel shuffling, plus the skip connection."""
+
+    def __init__(self, channels: int, to_channels: int) -> None:
+        super().__init__()
+        self.expand = nn.Conv2d(channels, to_channels * 4, 1)
+
+    def forward(self, x: Tensor, skip: Tensor) -> Tensor:
+        """(B, C, H, W) and (B, C', 2H, 2W) -> (B, C', 2H, 2W)."""
+        return F.relu(F.pixel_shuffle(self.expand(x), 2) + skip)
+
+
+class CoarseStage(nn.Module):
+    """A U-Net from 1/4 to 1/16 that sees the whole window."""
+
+    def __init__(self, channels: tuple[int, int, int]) -> None:
+        super().__init__()
+        quarter, eighth, sixteenth = channels
+        self.stem = nn.Conv2d(4 * 16, quarter, 3, padding=1)
+        self.enter_quarter = Residual(quarter)
+        self.down_eighth = nn.Conv2d(quarter, eighth, 3, 2, 1)
+        self.enter_eighth = Residual(eighth)
+        self.down_sixteenth = nn.Conv2d(eighth, sixteenth, 3, 2, 1)
+        self.bottom = nn.Sequential(Residual(sixteenth), Residual(sixteenth, 2))
+        self.up_eighth = Up(sixteenth, eighth)
+        self.leave_eighth = Residual(eighth)
+        self.up_quarter = Up(eighth, quarter)
+        self.leave_quarter = Residual(quarter)
+        self.head = nn.Conv2d(quarter, 3 * 16, 3, padding=1)
+
+    def forward(self, filled: Tensor, mask: Tensor) -> Tensor:
+        """(B, 3, H, W) fill and (B, 1, H, W) mask -> (B, 3, H, W) residual on the fill."""
+        packed = F.pixel_unshuffle(torch.cat([filled, mask], 1), 4)
+        quarter = self.enter_quarter(F.relu(self.stem(packed)))
+        eighth = self.enter_eighth(F.relu(self.down_eighth(quarter)))
+        bottom = self.bottom(F.relu(self.down_sixteenth(eighth)))
+        eighth = self.leave_eighth(self.up_eighth(bottom, eighth))
+        quarter = self.leave_quarter(self.up_quarter(eighth, quarter))
+        return F.pixel_shuffle(self.head(F.relu(quarter)), 4)
+
+
+class RefineStage(nn.Module):
+    """A U-Net from 1/2 to 1/8 with contextual attention at 1/4 on the way up."""
+
+    def __init__(self, channels: tuple[int, int, int], match_channels: int) -> None:
+        super().__init__()
+        half, quarter, eighth = channels
+        self.stem = nn.Conv2d(4 * 4, half, 3, padding=1)
+        self.enter_half = nn.Sequential(*[Residual(half) for _ in range(3)])
+        self.down_quarter = nn.Conv2d(half, quarter, 3, 2, 1)
+        self.enter_quarter = nn.Sequential(*[Residual(quarter) for _ in range(2)])
+        self.down_eighth = nn.Conv2d(quarter, eighth, 3, 2, 1)
+        self.bottom = nn.Sequential(*[Residual(eighth, dilation) for dilation in (1, 2, 4, 1)])
+        self.up_quarter = Up(eighth, quarter)
+        self.attention = ContextualAttention(quarter, match_channels)
+        self.join = nn.Conv2d(quarter, quarter, 1)
+        nn.init.zeros_(self.join.weight)
+        nn.init.zeros_(self.join.bias)  # type: ignore[arg-type]
+        self.leave_quarter = nn.Sequential(*[Residual(quarter) for _ in range(2)])
+        self.up_half = Up(quarter, half)
+        self.leave_half = nn.Sequential(*[Residual(half) for _ in range(3)])
+        self.head = nn.Conv2d(half, 3 * 4, 3, padding=1)
+
+    def forward(self, pasted: Tensor, mask: Tensor, attention: bool) -> Tensor:
+        """(B, 3, H, W) pasted coarse and (B, 1, H, W) mask -> (B, 3, H, W) residual on it."""
+        packed = F.pixel_unshuffle(torch.cat([pasted, mask], 1), 2)
+        half = self.enter_half(F.relu(self.stem(packed)))
+        quarter = self.enter_quarter(F.relu(self.down_quarter(half)))
+        eighth = self.bottom(F.relu(self.down_eighth(quarter)))
+        quarter = self.up_quarter(eighth, quarter)
+        if attention:
+            hole = F.max_pool2d(mask, 4)
+            quarter = quarter + self.join(self.attention(quarter, hole) * hole)
+        quarter = self.leave_quarter(quarter)
+        half = self.leave_half(self.up_half(quarter, half))
+        return F.pixel_shuffle(self.head(F.relu(half)), 2)
+
+
+class Generator(nn.Module):
+    """Fills the hole of an image; any size."""
+
+    def __init__(self, config: GeneratorConfig | None = None) -> None:
+        super().__init__()
+        self.config = config or GeneratorConfig()
+        self.coarse = CoarseStage(self.config.coarse_channels)
+        self.refine = RefineStage(self.config.refine_channels, self.config.match_channels)
+
+    def forward(self, image: Tensor, mask: Tensor) -> Stages:
+        """Predict the hole's content.
+
+        Args:
+            image: (B, 3, H, W) float RGB in [-1, 1]; content inside the hole is ignored.
+            mask: (B, 1, H, W) float in {0, 1}, 1 = hole.
+
+        Returns:
+            ``Stages``, each (B, 3, H, W) in the dtype of ``image``; clamped to [-1, 1] outside
+            training. Composite ``refined`` with the image before showing it.
+        """
+        height, width = image.shape[-2:]
+        bottom, right = -height % MULTIPLE, -width % MULTIPLE
+        # Padding counts as hole for the fill, so it continues the picture smoothly.
+        image = F.pad(image, (0, right, 0, bottom))
+        mask = F.pad(mask, (0, right, 0, bottom), value=1.0)
+        fill = pull_push(image.float(), mask.float()).to(image.dtype)
+        coarse = fill + self.coarse(fill, mask)
+        pasted = coarse * mask + image * (1 - mask)
+        refined = coarse + self.refine(pasted, mask, self.config.attention)
+        stages = Stages(fill, coarse, refined)
+        if not self.training:
+            stages = Stages(*(stage.clamp(-1, 1) for stage in stages))
+        return Stages(*(stage[..., :height, :width] for stage in stages))
