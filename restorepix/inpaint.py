@@ -69,14 +69,18 @@ class Inpainter:
                 is (B, 3, H, W) in [-1, 1] and is read inside the hole only.
             device: Where to run.
             dtype: Precision of the convolutions; default ``choose_dtype(device)``.
-            batch_px: Most pixels in one network call on a GPU; a CPU takes one window a call.
+            batch_px: Most pixels in one network call. By default a CPU takes one window a call,
+                as its results vary in the last bits with the size of the batch, and any other
+                device ``GPU_BATCH_PX``.
             average_flips: Average the answers for the window and its three mirror images:
                 four times the work for about 0.1 dB on thin holes.
         """
         self.device = device
         self.dtype = choose_dtype(device) if dtype is None else dtype
         self.average_flips = average_flips
-        self._batch_px = GPU_BATCH_PX if batch_px is None else batch_px
+        if batch_px is None:
+            batch_px = 1 if device.type == "cpu" else GPU_BATCH_PX
+        self._batch_px = batch_px
         self._largest = max(CORE_PX)
         self._generator: torch.nn.Module = generator.eval()
         self._generator.to(device=device, dtype=self.dtype)
@@ -146,13 +150,13 @@ class Inpainter:
     ) -> Iterator[tuple[Window, Rgb]]:
         """Yield every window of a mask with the network's (h, w, 3) RGB for it."""
         windows = plan_windows(mask, largest=self._largest)
-        # Equal shapes side by side, so that they can share a batch. On a CPU the order matters
-        # not to the network, but keeps the sums of overlapping windows the same everywhere.
-        windows.sort(key=lambda window: (window.box.height, window.box.width))
-        for _, same in groupby(windows, key=lambda window: (window.box.height, window.box.width)):
+        # Equal shapes side by side, so that they can share a batch.
+        windows.sort(key=_window_shape)
+        for _, same in groupby(windows, key=_window_shape):
             waiting = list(same)
             while waiting:
-                batch = waiting[: self._batch_size(waiting[0].box)]
+                height, width = waiting[0].box.height, waiting[0].box.width
+                batch = waiting[: max(1, self._batch_px // (height * width))]
                 images = [
                     paste_guides(sanitize_rgb(read(window.box)), window.box, guides)
                     for window in batch
@@ -173,12 +177,6 @@ class Inpainter:
                         )
                     yield window, rgb
 
-    def _batch_size(self, box: Box) -> int:
-        # Matrix products and convolutions on a CPU round differently with the batch size.
-        if self.device.type == "cpu":
-            return 1
-        return max(1, self._batch_px // (box.height * box.width))
-
     def _shrink(self, batch: Sequence[Window], error: torch.OutOfMemoryError) -> None:
         """Lower the limits after a batch that did not fit, or give up on its window size."""
         if len(batch) == 1:
@@ -190,6 +188,10 @@ class Inpainter:
 
     def _predict(self, images: Rgb, masks: BoolMask) -> Rgb:
         """Return the network's RGB in [0, 1] for (B, h, w, 3) images and (B, h, w) masks."""
+        # Weights are in self.dtype, images stay in float32: autocast turns them round at each
+        # convolution, and the generator adds its residuals in full precision. Measured on one
+        # core: as fast as casting the images too (57 ms for 256 px), and a mean error of 0.10
+        # grey levels against float32 in place of 0.14, at most 0.6 in place of 1.1.
         precise = self.dtype == torch.float32
         autocast = nullcontext() if precise else torch.autocast(self.device.type, self.dtype)
         with torch.inference_mode(), autocast:
@@ -240,6 +242,10 @@ class _Blocks:
             weights[weights == 0] = 1  # no window reaches here, so no open hole pixel does
             sums /= weights
             yield box, sums
+
+
+def _window_shape(window: Window) -> tuple[int, int]:
+    return window.box.height, window.box.width
 
 
 def choose_dtype(device: torch.device) -> torch.dtype:
