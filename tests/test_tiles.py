@@ -107,7 +107,7 @@ def test_neighbours_share_a_window_and_strangers_do_not() -> None:
 
 def test_a_solid_hole_is_not_cut_where_one_large_window_holds_it() -> None:
     mask = np.zeros((1000, 1000), np.bool_)
-    mask[300:480, 300:480] = True
+    mask[300:440, 300:480] = True  # two small windows would be cheaper
     (window,) = plan_windows(mask)
     assert window.box.height == 512
     assert mask[window.core.slices()].sum() == mask.sum()
