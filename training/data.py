@@ -55,8 +55,10 @@ def _scaled(image: npt.NDArray[np.uint8], min_side: int) -> Iterator[npt.NDArray
     for scale in SCALES:
         if min(height, width) * scale >= min_side:
             size = (round(width * scale), round(height * scale))
-            yield image if scale == 1 else np.asarray(
-                cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8
+            yield (
+                image
+                if scale == 1
+                else np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
             )
 
 

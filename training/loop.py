@@ -1,6 +1,6 @@
 """The training loop: one recipe in, checkpoints and a log out, resumable to the bit.
 
-Run: ``python -m training.loop training/recipes/inpaint.toml --cache runs/cache --run runs/inpaint``.
+Run: ``python -m training.loop RECIPE --cache runs/cache --run runs/inpaint``.
 A run folder that holds a checkpoint is continued. Checkpoints are four safetensors files (model,
 EMA, two optimizer moments) and one JSON file, written whole or not at all; no pickle.
 """
@@ -106,6 +106,7 @@ class Trainer:
     def __init__(
         self, train: TrainConfig, generator: GeneratorConfig, device: torch.device
     ) -> None:
+        """Build a fresh run; ``load`` or ``start_from`` put earlier state into it."""
         torch.manual_seed(train.seed)
         self.config = train
         self.device = device

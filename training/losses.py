@@ -12,7 +12,8 @@ def hole_l1(predicted: Tensor, target: Tensor, mask: Tensor) -> Tensor:
     Without this normalisation a whole-image mean all but erases the gradient of a scratch.
 
     Args:
-        predicted, target: (B, C, H, W) float.
+        predicted: (B, C, H, W) float.
+        target: (B, C, H, W) float.
         mask: (B, 1, H, W) float in {0, 1}, 1 = hole.
 
     Returns:

@@ -367,9 +367,7 @@ def _scratch_for_benchmark(size: int, rng: np.random.Generator) -> Mask:
     return mask
 
 
-_BenchmarkDraw = Callable[
-    [int, np.random.Generator, Sequence[Path], Sequence[Mask]], Mask
-]
+_BenchmarkDraw = Callable[[int, np.random.Generator, Sequence[Path], Sequence[Mask]], Mask]
 _BENCHMARK: dict[str, tuple[_BenchmarkDraw, float, float]] = {
     "scratch": (lambda size, rng, _f, _e: _scratch_for_benchmark(size, rng), 0.02, 0.05),
     "film": (lambda size, rng, _f, e: draw_element(size, size, rng, e), 0.01, 0.08),

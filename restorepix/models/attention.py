@@ -17,11 +17,12 @@ V value size (16 x channels).
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint  # pyright: ignore[reportUnknownVariableType]
 
 DEFAULT_BLOCK = 256
 """Queries a block: scores of a block against 4,096 keys take 4 MiB in float32."""
@@ -37,8 +38,8 @@ def find_cells(mask: Tensor) -> tuple[Tensor, Tensor]:
         ``need`` (B, N) bool: the cell's 4x4 value footprint touches the hole.
         ``valid`` (B, N) bool: it does not; the two are complements.
     """
-    padded = F.pad(mask, (1, 1, 1, 1))
-    need = F.max_pool2d(padded, 4, 2).flatten(1) > 0
+    padded = functional.pad(mask, (1, 1, 1, 1))
+    need = functional.max_pool2d(padded, 4, 2).flatten(1) > 0
     return need, ~need
 
 
@@ -53,17 +54,17 @@ def extract_patches(features: Tensor, match: Tensor) -> tuple[Tensor, Tensor]:
         ``matches_BNM`` (B, N, 9K), each row of Euclidean length one (zero rows stay zero);
         ``values_BNV`` (B, N, 16C).
     """
-    matches = F.unfold(match[..., ::2, ::2], 3, padding=1).transpose(1, 2)
-    matches = matches / matches.float().norm(dim=-1, keepdim=True).clamp_min(1e-4).to(matches.dtype)
-    values = F.unfold(features, 4, padding=1, stride=2).transpose(1, 2)
+    matches = functional.unfold(match[..., ::2, ::2], 3, padding=1).transpose(1, 2)
+    matches = functional.normalize(matches, dim=-1, eps=1e-4)
+    values = functional.unfold(features, 4, padding=1, stride=2).transpose(1, 2)
     return matches, values
 
 
-def overlap_add(patches_BVN: Tensor, height: int, width: int) -> Tensor:
+def overlap_add(patches: Tensor, height: int, width: int) -> Tensor:
     """(B, V, N) value patches summed back to (B, C, H, W), divided by the true overlap count."""
-    summed = F.fold(patches_BVN, (height, width), 4, padding=1, stride=2)
-    ones = patches_BVN.new_ones(1, 16, patches_BVN.shape[-1])
-    return summed / F.fold(ones, (height, width), 4, padding=1, stride=2)
+    summed = functional.fold(patches, (height, width), 4, padding=1, stride=2)
+    ones = patches.new_ones(1, 16, patches.shape[-1])
+    return summed / functional.fold(ones, (height, width), 4, padding=1, stride=2)
 
 
 def attend_dense(features: Tensor, match: Tensor, mask: Tensor, scale: Tensor) -> Tensor:
@@ -121,17 +122,16 @@ def attend_hole(
             outputs.append(features[index])
             continue
         padding = -len(cells) % block
-        queries = F.pad(scale * matches[index, cells], (0, 0, 0, padding))
+        queries = functional.pad(scale * matches[index, cells], (0, 0, 0, padding))
         parts: list[Tensor] = []
-        for part in queries.split(block):
+        for part in torch.split(queries, block):
+            arguments = (part, matches[index], bias[index], values[index])
             if torch.is_grad_enabled() and features.requires_grad:
-                rebuilt = checkpoint(
-                    _attend_block, part, matches[index], bias[index], values[index],
-                    use_reentrant=False,
-                )  # fmt: skip
+                parts.append(
+                    cast(Tensor, checkpoint(_attend_block, *arguments, use_reentrant=False))
+                )
             else:
-                rebuilt = _attend_block(part, matches[index], bias[index], values[index])
-            parts.append(rebuilt)  # type: ignore[arg-type]
+                parts.append(_attend_block(*arguments))
         rebuilt = torch.cat(parts)[: len(cells)]
         patches = torch.zeros_like(values[index]).index_copy(0, cells, rebuilt)
         whole = overlap_add(patches.T[None], height, width)
@@ -143,6 +143,7 @@ class ContextualAttention(nn.Module):
     """Attention with its own match projection and learnable temperature."""
 
     def __init__(self, channels: int, match_channels: int) -> None:
+        """Compare cells of a (B, ``channels``, H, W) map in ``match_channels`` of them."""
         super().__init__()
         self.match = nn.Conv2d(channels, match_channels, 1)
         self.log_scale = nn.Parameter(torch.tensor(math.log(20.0)))

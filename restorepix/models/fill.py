@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.nn import functional
 
 
 def pull_push(image: Tensor, mask: Tensor, sweeps: int = 2) -> Tensor:
@@ -28,15 +27,19 @@ def pull_push(image: Tensor, mask: Tensor, sweeps: int = 2) -> Tensor:
     known = 1 - mask
     sums, weights = [image * known], [known]
     while max(sums[-1].shape[-2:]) > 1:
-        sums.append(F.avg_pool2d(sums[-1], 2, ceil_mode=True, count_include_pad=False))
-        weights.append(F.avg_pool2d(weights[-1], 2, ceil_mode=True, count_include_pad=False))
+        sums.append(_halve(sums[-1]))
+        weights.append(_halve(weights[-1]))
     filled = sums[-1] / weights[-1].clamp_min(1e-8)
     for total, weight in zip(reversed(sums[:-1]), reversed(weights[:-1]), strict=True):
         is_known = (weight > 0).to(image.dtype)
         colour = total / weight.clamp_min(1e-8)
-        filled = F.interpolate(filled, size=total.shape[-2:], mode="bilinear", align_corners=False)
+        filled = functional.interpolate(filled, size=total.shape[-2:], mode="bilinear")
         filled = colour * is_known + filled * (1 - is_known)
         for _ in range(sweeps):
-            relaxed = F.avg_pool2d(filled, 3, 1, 1, count_include_pad=False)
+            relaxed = functional.avg_pool2d(filled, 3, 1, 1, count_include_pad=False)
             filled = colour * is_known + relaxed * (1 - is_known)
     return filled
+
+
+def _halve(x: Tensor) -> Tensor:
+    return functional.avg_pool2d(x, 2, ceil_mode=True, count_include_pad=False)

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 
 from restorepix.models.attention import ContextualAttention
 from restorepix.models.fill import pull_push
@@ -52,6 +52,7 @@ class Residual(nn.Module):
     """x + conv(relu(conv(x))), the second convolution starting near zero."""
 
     def __init__(self, channels: int, dilation: int = 1) -> None:
+        """Keep ``channels``; the first convolution has ``dilation``."""
         super().__init__()
         self.first = nn.Conv2d(channels, channels, 3, padding=dilation, dilation=dilation)
         self.second = nn.Conv2d(channels, channels, 3, padding=1)
@@ -60,25 +61,27 @@ class Residual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> the same shape."""
-        return x + self.second(F.relu(self.first(x)))
+        return x + self.second(functional.relu(self.first(x)))
 
 
 class Up(nn.Module):
     """Twice the size by a 1x1 convolution and pixel shuffling, plus the skip connection."""
 
     def __init__(self, channels: int, to_channels: int) -> None:
+        """Take ``channels`` at half the size to ``to_channels``."""
         super().__init__()
         self.expand = nn.Conv2d(channels, to_channels * 4, 1)
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
         """(B, C, H, W) and (B, C', 2H, 2W) -> (B, C', 2H, 2W)."""
-        return F.relu(F.pixel_shuffle(self.expand(x), 2) + skip)
+        return functional.relu(functional.pixel_shuffle(self.expand(x), 2) + skip)
 
 
 class CoarseStage(nn.Module):
     """A U-Net from 1/4 to 1/16 that sees the whole window."""
 
     def __init__(self, channels: tuple[int, int, int]) -> None:
+        """Use ``channels`` at 1/4, 1/8 and 1/16."""
         super().__init__()
         quarter, eighth, sixteenth = channels
         self.stem = nn.Conv2d(4 * 16, quarter, 3, padding=1)
@@ -95,19 +98,22 @@ class CoarseStage(nn.Module):
 
     def forward(self, filled: Tensor, mask: Tensor) -> Tensor:
         """(B, 3, H, W) fill and (B, 1, H, W) mask -> (B, 3, H, W) residual on the fill."""
-        packed = F.pixel_unshuffle(torch.cat([filled, mask], 1), 4)
-        quarter = self.enter_quarter(F.relu(self.stem(packed)))
-        eighth = self.enter_eighth(F.relu(self.down_eighth(quarter)))
-        bottom = self.bottom(F.relu(self.down_sixteenth(eighth)))
+        packed = functional.pixel_unshuffle(torch.cat([filled, mask], 1), 4).to(
+            self.stem.weight.dtype
+        )
+        quarter = self.enter_quarter(functional.relu(self.stem(packed)))
+        eighth = self.enter_eighth(functional.relu(self.down_eighth(quarter)))
+        bottom = self.bottom(functional.relu(self.down_sixteenth(eighth)))
         eighth = self.leave_eighth(self.up_eighth(bottom, eighth))
         quarter = self.leave_quarter(self.up_quarter(eighth, quarter))
-        return F.pixel_shuffle(self.head(F.relu(quarter)), 4)
+        return functional.pixel_shuffle(self.head(functional.relu(quarter)), 4)
 
 
 class RefineStage(nn.Module):
     """A U-Net from 1/2 to 1/8 with contextual attention at 1/4 on the way up."""
 
     def __init__(self, channels: tuple[int, int, int], match_channels: int) -> None:
+        """Use ``channels`` at 1/2, 1/4 and 1/8."""
         super().__init__()
         half, quarter, eighth = channels
         self.stem = nn.Conv2d(4 * 4, half, 3, padding=1)
@@ -128,23 +134,26 @@ class RefineStage(nn.Module):
 
     def forward(self, pasted: Tensor, mask: Tensor, attention: bool) -> Tensor:
         """(B, 3, H, W) pasted coarse and (B, 1, H, W) mask -> (B, 3, H, W) residual on it."""
-        packed = F.pixel_unshuffle(torch.cat([pasted, mask], 1), 2)
-        half = self.enter_half(F.relu(self.stem(packed)))
-        quarter = self.enter_quarter(F.relu(self.down_quarter(half)))
-        eighth = self.bottom(F.relu(self.down_eighth(quarter)))
+        packed = functional.pixel_unshuffle(torch.cat([pasted, mask], 1), 2).to(
+            self.stem.weight.dtype
+        )
+        half = self.enter_half(functional.relu(self.stem(packed)))
+        quarter = self.enter_quarter(functional.relu(self.down_quarter(half)))
+        eighth = self.bottom(functional.relu(self.down_eighth(quarter)))
         quarter = self.up_quarter(eighth, quarter)
         if attention:
-            hole = F.max_pool2d(mask, 4)
+            hole = functional.max_pool2d(mask, 4).to(quarter.dtype)
             quarter = quarter + self.join(self.attention(quarter, hole) * hole)
         quarter = self.leave_quarter(quarter)
         half = self.leave_half(self.up_half(quarter, half))
-        return F.pixel_shuffle(self.head(F.relu(half)), 2)
+        return functional.pixel_shuffle(self.head(functional.relu(half)), 2)
 
 
 class Generator(nn.Module):
     """Fills the hole of an image; any size."""
 
     def __init__(self, config: GeneratorConfig | None = None) -> None:
+        """Build both stages with random weights; the default config is the shipped one."""
         super().__init__()
         self.config = config or GeneratorConfig()
         self.coarse = CoarseStage(self.config.coarse_channels)
@@ -154,7 +163,7 @@ class Generator(nn.Module):
         """Predict the hole's content.
 
         Args:
-            image: (B, 3, H, W) float RGB in [-1, 1]; content inside the hole is ignored.
+            image: (B, 3, H, W) float32 RGB in [-1, 1]; content inside the hole is ignored.
             mask: (B, 1, H, W) float in {0, 1}, 1 = hole.
 
         Returns:
@@ -163,13 +172,14 @@ class Generator(nn.Module):
         """
         height, width = image.shape[-2:]
         bottom, right = -height % MULTIPLE, -width % MULTIPLE
-        # Padding counts as hole for the fill, so it continues the picture smoothly.
-        image = F.pad(image, (0, right, 0, bottom))
-        mask = F.pad(mask, (0, right, 0, bottom), value=1.0)
-        fill = pull_push(image.float(), mask.float()).to(image.dtype)
-        coarse = fill + self.coarse(fill, mask)
+        # Padding counts as hole for the fill, so it continues the picture smoothly. The sums stay
+        # in the image's precision; only convolutions run in that of the weights.
+        image = functional.pad(image, (0, right, 0, bottom))
+        mask = functional.pad(mask, (0, right, 0, bottom), value=1.0)
+        fill = pull_push(image, mask)
+        coarse = fill + self.coarse(fill, mask).to(image.dtype)
         pasted = coarse * mask + image * (1 - mask)
-        refined = coarse + self.refine(pasted, mask, self.config.attention)
+        refined = coarse + self.refine(pasted, mask, self.config.attention).to(image.dtype)
         stages = Stages(fill, coarse, refined)
         if not self.training:
             stages = Stages(*(stage.clamp(-1, 1) for stage in stages))
