@@ -86,9 +86,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("folder", type=Path, help="photographs, as restorepix fix takes them")
     parser.add_argument("--mask", type=Path, required=True, help="mask file or folder of masks")
-    parser.add_argument("options", nargs="*", help="after --: further options of restorepix fix")
-    arguments = parser.parse_args()
-    return measure_folder(arguments.folder, arguments.mask, arguments.options)
+    parser.epilog = "What follows -- goes to restorepix fix."
+    words = sys.argv[1:]
+    end = words.index("--") if "--" in words else len(words)
+    arguments = parser.parse_args(words[:end])
+    return measure_folder(arguments.folder, arguments.mask, words[end + 1 :])
 
 
 if __name__ == "__main__":
