@@ -8,9 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from restorepix.errors import UsageError
-
-TARGET_FORMATS = {"png": "png", "jpg": "jpeg", "tiff": "tiff", "webp": "webp"}
-"""What ``--to`` accepts, and the name of that container in :class:`restorepix.photo.Photo`."""
+from restorepix.formats import CONVERSIONS, DEFAULT_MAX_MPIXELS
 
 _DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 
@@ -34,14 +32,14 @@ class RestoreOptions:
     dilate: int = 0
     """Pixels by which the holes of every mask grow."""
     to: str | None = None
-    """Format to write, a key of :data:`TARGET_FORMATS`, or None to keep each file's own."""
+    """Format to write, a key of :data:`restorepix.formats.CONVERSIONS`; None keeps each file's."""
     accept_reencode: bool = False
     """Re-encode lossy formats that cannot keep known pixels, instead of writing lossless."""
     overwrite: bool = False
     """Replace outputs that are there already (never an original)."""
     preserve_times: bool = True
     """Give outputs the access and modification times of their inputs."""
-    max_mpixels: float = 500.0
+    max_mpixels: float = DEFAULT_MAX_MPIXELS
     """Largest picture to decode, in millions of pixels."""
     device: str = "auto"
     """``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``."""
@@ -58,8 +56,8 @@ class RestoreOptions:
         """
         if self.dilate < 0:
             raise UsageError(f"--dilate: expected 0 pixels or more, found {self.dilate}.")
-        if self.to is not None and self.to not in TARGET_FORMATS:
-            raise UsageError(f"--to: expected {_one_of(TARGET_FORMATS)}, found {self.to!r}.")
+        if self.to is not None and self.to not in CONVERSIONS:
+            raise UsageError(f"--to: expected {_one_of(CONVERSIONS)}, found {self.to!r}.")
         if not self.max_mpixels > 0:
             raise UsageError(f"--max-mpixels: expected more than 0, found {self.max_mpixels:g}.")
         if self.threads is not None and self.threads < 1:

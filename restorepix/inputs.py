@@ -1,0 +1,218 @@
+"""Find the files to restore: walk folders, leave out what is no picture, in a natural order."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import unicodedata
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from restorepix.errors import UsageError
+from restorepix.formats import SNIFF_BYTES, SUFFIXES, sniff_format
+from restorepix.options import WalkOptions
+
+JOURNAL_FOLDER = ".restorepix"
+"""Folder of a run's journal, inside its output folder."""
+JOURNAL_NAME = "run.jsonl"
+PICTURE_SUFFIXES: tuple[str, ...] = tuple(end for ends in SUFFIXES.values() for end in ends)
+"""File name endings that people give to pictures, lower case, with their dot."""
+
+_THUMBNAILS = "thumbs.db"
+_Identity = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Source:
+    """One file to restore."""
+
+    path: Path
+    """The file, reached from the input as it was named."""
+    folder: Path | None
+    """The folder that was named and holds the file, or None for a file named outright."""
+    relative: Path
+    """Where the file lies in ``folder``; for a file named outright, its name."""
+    format: str | None
+    """What the content looks like (:func:`restorepix.formats.sniff_format`); None when it is no
+    picture or cannot be opened, which only files named outright may be."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search for inputs came to."""
+
+    sources: tuple[Source, ...]
+    """Every file to restore, in order."""
+    ignored: tuple[Path, ...]
+    """Files in folders that are no pictures by content."""
+
+
+def find_inputs(
+    paths: Sequence[Path], options: WalkOptions, *, never: Collection[Path] = ()
+) -> Found:
+    """Find the files to restore: files as named, folders with all they hold.
+
+    Below a folder, names that begin with a dot, ``Thumbs.db``, files that are no pictures by
+    content, folders that hold a journal and (unless asked) linked folders are left out.
+    Files named outright are always taken.
+
+    Args:
+        paths: files and folders, as the user named them.
+        options: which files below a folder are taken.
+        never: files and folders that are left out wherever a walk meets them: the output folder.
+
+    Returns:
+        The files, each input's own in natural order (``2.jpg`` before ``10.jpg``), inputs in the
+        order given. A path that comes up twice below the same input, or is named twice, is
+        taken once.
+
+    Raises:
+        UsageError: none of ``paths`` exists.
+    """
+    if paths and not any(path.exists() for path in paths):
+        raise UsageError(f"{paths[0]}: no such file or folder. Check the spelling of the inputs.")
+    avoided = {identity for path in never if (identity := _identify(path)) is not None}
+    sources: dict[tuple[Path | None, Path], Source] = {}
+    ignored: dict[Path, None] = {}
+    for path in paths:
+        for source in _walk_input(path, options, avoided):
+            if source.folder is not None and source.format is None and _is_readable(source.path):
+                ignored[source.path] = None
+            else:
+                sources.setdefault((source.folder, source.path), source)
+    return Found(tuple(sources.values()), tuple(ignored))
+
+
+def read_file_list(name: str, *, null_separated: bool = False) -> list[Path]:
+    """Read paths from a file, one a line, or separated by NUL bytes.
+
+    Args:
+        name: the file, or ``-`` for standard input.
+        null_separated: paths end with NUL (``find -print0``) and may hold newlines.
+
+    Raises:
+        UsageError: the file cannot be read.
+    """
+    try:
+        data = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
+    except OSError as error:
+        raise UsageError(f"--files-from {name}: {error.strerror or error}.") from error
+    if null_separated:
+        lines = data.split(b"\0")
+    else:
+        lines = [line.removesuffix(b"\r") for line in data.split(b"\n")]
+    return [Path(os.fsdecode(line)) for line in lines if line]
+
+
+def natural_key(path: Path) -> tuple[tuple[tuple[int, int, str], ...], ...]:
+    """Return a sort key that puts ``scan2`` before ``scan10`` and ``A`` beside ``a``.
+
+    The key compares folder by folder, so that a folder's files stay together, and ends with the
+    exact spelling, so that the order never depends on the file system.
+    """
+    folded = tuple(_split_numbers(fold_name(part)) for part in path.parts)
+    return (*folded, ((2, 0, str(path)),))
+
+
+def fold_name(name: str) -> str:
+    """Return a name as a file system without case and with one spelling of accents sees it."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+
+
+def _split_numbers(name: str) -> tuple[tuple[int, int, str], ...]:
+    return tuple(
+        (0, int(part), "") if part.isdecimal() else (1, 0, part)
+        for part in re.split(r"(\d+)", name)
+        if part
+    )
+
+
+def _walk_input(
+    path: Path, options: WalkOptions, avoided: Collection[_Identity]
+) -> Iterator[Source]:
+    if not path.is_dir():
+        yield Source(path, None, Path(path.name), _sniff_file(path))
+        return
+    walk = _Walk(path, options, avoided)
+    for relative in sorted(walk.list_files(), key=natural_key):
+        yield Source(path / relative, path, relative, _sniff_file(path / relative))
+
+
+class _Walk:
+    """One pass over a named folder."""
+
+    def __init__(self, root: Path, options: WalkOptions, avoided: Collection[_Identity]) -> None:
+        self._root = root
+        self._includes = _build_filter(options.include)
+        self._excludes = _build_filter(options.exclude)
+        self._included_all = not options.include
+        self._follow_links = options.follow_links
+        self._avoided = avoided
+
+    def list_files(self) -> Iterator[Path]:
+        """Yield every candidate file, relative to the root, in no particular order."""
+        above = _identify(self._root)
+        return self._list(Path(), {above} if above is not None else set())
+
+    def _list(self, relative: Path, above: set[_Identity]) -> Iterator[Path]:
+        try:
+            with os.scandir(self._root / relative) as listing:
+                entries = list(listing)
+        except OSError:
+            # Cannot be listed: handed on as if it were a file, so that it fails by name.
+            yield relative
+            return
+        for entry in entries:
+            if entry.name.startswith(".") or entry.name.casefold() == _THUMBNAILS:
+                continue
+            here = relative / entry.name
+            identity = _identify(Path(entry.path))
+            if identity is None or identity in self._avoided or self._excludes(here):
+                continue  # a broken link, the output folder, or not wanted
+            if entry.is_dir():
+                if self._may_enter(entry) and identity not in above:
+                    yield from self._list(here, above | {identity})
+            elif entry.is_file() and (self._included_all or self._includes(here)):
+                yield here
+
+    def _may_enter(self, entry: os.DirEntry[str]) -> bool:
+        if entry.is_symlink() and not self._follow_links:
+            return False
+        return not (Path(entry.path) / JOURNAL_FOLDER / JOURNAL_NAME).exists()
+
+
+def _build_filter(globs: Iterable[str]) -> Callable[[Path], bool]:
+    """Return whether a relative path matches any glob: its name, or with a slash, all of it."""
+    patterns = [fold_name(glob).rstrip("/") for glob in globs]
+
+    def matches(relative: Path) -> bool:
+        name, whole = fold_name(relative.name), fold_name(relative.as_posix())
+        return any(fnmatchcase(whole if "/" in glob else name, glob) for glob in patterns)
+
+    return matches
+
+
+def _identify(path: Path) -> _Identity | None:
+    """Return what tells a file or folder from all others, or None when there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _sniff_file(path: Path) -> str | None:
+    if not path.is_file():
+        return None
+    try:
+        with path.open("rb") as file:
+            return sniff_format(file.read(SNIFF_BYTES))
+    except OSError:
+        return None
+
+
+def _is_readable(path: Path) -> bool:
+    return path.is_file() and os.access(path, os.R_OK)

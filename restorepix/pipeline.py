@@ -1,0 +1,496 @@
+"""One photograph, and a batch of them: the only place where the stages are wired together."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from restorepix.color import page_to_rgb, rgb_to_native
+from restorepix.composite import composite_page
+from restorepix.errors import (
+    DeviceError,
+    MaskError,
+    PhotoError,
+    RestorepixError,
+    UnreadableError,
+)
+from restorepix.formats import CONVERSIONS, read_photo, verify_photo, write_photo
+from restorepix.masks import EffectiveMask, read_mask
+from restorepix.options import RestoreOptions
+from restorepix.photo import BoolMask, Page, Photo, Preserved
+from restorepix.plan import Job, Plan
+from restorepix.report import Failure, Journal, JournalEntry, Result
+from restorepix.tiles import Box
+from restorepix.write import copy_sidecars, refuse_existing, write_output
+
+if TYPE_CHECKING:
+    import torch
+
+ReadRgb = Callable[[Box], npt.NDArray[np.float32]]
+
+
+class Inpainting(Protocol):
+    """What the pipeline asks of :class:`restorepix.inpaint.Inpainter`."""
+
+    def inpaint(
+        self, image: ReadRgb, mask: BoolMask, /
+    ) -> Sequence[tuple[Box, npt.NDArray[np.float32]]]:
+        """Return patches of RGB in [0, 1] that hold every hole pixel of ``mask`` once.
+
+        Args:
+            image: returns the ``(h, w, 3)`` RGB in [0, 1] of a box.
+            mask: ``(H, W)`` bool, True = hole.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Network:
+    """What repaints holes, and what the record says of it."""
+
+    inpainter: Inpainting
+    device: str
+    """Where it runs: ``cpu``, ``cuda:0`` ..."""
+    weights_sha256: str
+    """SHA-256 in hex of the weights file."""
+
+
+@dataclass(frozen=True)
+class Restoration:
+    """A restored file, not yet written."""
+
+    data: bytes = field(repr=False)
+    mask: EffectiveMask
+    pixels: int
+    """Pixels of the file, all pages together."""
+    method: Literal["inpainted", "copied"]
+    preserved: Preserved
+    known_sha256: str
+    is_same: bool
+    """Whether ``data`` is the input, byte for byte."""
+
+
+class Stopwatch:
+    """Adds up the wall time of stages."""
+
+    def __init__(self) -> None:
+        """Start with no stage."""
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def measure(self, stage: str) -> Generator[None]:
+        """Count the time inside the ``with`` block to a stage."""
+        begin = time.perf_counter()
+        try:
+            yield
+        finally:
+            spent = time.perf_counter() - begin
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + spent
+
+
+def load_network(options: RestoreOptions) -> Network:
+    """Load the weights onto the device that the options ask for.
+
+    Raises:
+        WeightsError: the weights are missing, damaged or of another architecture.
+        DeviceError: the device was named and is not there.
+    """
+    import torch
+
+    from restorepix.inpaint import Inpainter
+    from restorepix.models.loading import find_weights, load_generator
+
+    device = choose_device(options.device)
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    weights = find_weights(options.weights)
+    generator = load_generator(options.weights, device)
+    return Network(Inpainter(generator, device), str(device), weights.sha256)
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device that a word of ``--device`` means.
+
+    ``auto`` takes the first GPU, else the CPU; a device that is named is never replaced.
+
+    Raises:
+        DeviceError: the named device is not there.
+    """
+    import torch
+
+    has_cuda, has_mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    if name == "auto":
+        return torch.device("cuda:0" if has_cuda else "mps" if has_mps else "cpu")
+    device = torch.device(name)
+    if device.type == "cuda":
+        count = torch.cuda.device_count() if has_cuda else 0
+        index = device.index or 0
+        if index >= count:
+            raise DeviceError(
+                f"--device {name}: expected a CUDA GPU with number {index}, PyTorch sees {count}. "
+                "Pass --device auto to run on what is there."
+            )
+        return torch.device("cuda", index)
+    if device.type == "mps" and not has_mps:
+        raise DeviceError(
+            "--device mps: expected an Apple GPU, PyTorch sees none. "
+            "Pass --device auto to run on what is there."
+        )
+    return device
+
+
+def restore_batch(
+    plan: Plan, options: RestoreOptions, network: Network, *, debug: bool = False
+) -> Iterator[Result]:
+    """Restore every job of a plan; each ends as one result, whatever happens to it.
+
+    Results are yielded as they come, after their output and their journal entry are on the disk.
+
+    Args:
+        plan: what to do.
+        options: how.
+        network: what repaints the holes.
+        debug: raise what is no error of the photograph's own instead of reporting it.
+
+    Raises:
+        WriteError: the journal cannot be written.
+    """
+    journals: dict[Path, Journal] = {}
+    for job in plan.jobs:
+        journal = None
+        if job.run_folder is not None:
+            journal = journals.setdefault(job.run_folder, Journal(job.run_folder))
+        yield restore_photo(job, options, network, journal, debug=debug)
+
+
+def restore_photo(
+    job: Job,
+    options: RestoreOptions,
+    network: Network,
+    journal: Journal | None = None,
+    *,
+    debug: bool = False,
+) -> Result:
+    """Restore one file: read, mask, inpaint, encode, prove, write, and enter it in the journal.
+
+    Args:
+        job: what to read and write.
+        options: how.
+        network: what repaints the holes.
+        journal: where the run is recorded, and what recognises outputs that are done.
+        debug: raise what is no error of the photograph's own instead of reporting it.
+
+    Returns:
+        The result; an error of this file makes it ``failed``, and nothing is written then.
+
+    Raises:
+        WriteError: the journal cannot be written.
+    """
+    stopwatch = Stopwatch()
+    started = _tell_time()
+    hashes = _Hashes()
+    try:
+        result, hashes = _restore_photo(job, options, network, journal, stopwatch)
+    except RestorepixError as error:
+        result = _build_failure(job, error.code, str(error))
+    except Exception as error:  # noqa: BLE001 - one file's trouble must not end the batch
+        if debug:
+            raise
+        message = f"{job.source.path}: internal error: {type(error).__name__}: {error}"
+        result = _build_failure(job, "internal", message)
+    result = replace(result, seconds=stopwatch.seconds)
+    if journal is not None:
+        journal.append(
+            result,
+            JournalEntry(
+                key=job.journal_key,
+                options=_identify_options(job, options),
+                input_sha256=hashes.input,
+                mask_file_sha256=hashes.mask_file,
+                output_sha256=hashes.output,
+                started=started,
+                finished=_tell_time(),
+            ),
+        )
+    return result
+
+
+def restore_bytes(
+    data: bytes,
+    name: str,
+    mask_data: bytes,
+    mask_name: str,
+    options: RestoreOptions,
+    network: Network,
+    *,
+    to: str | None,
+    stopwatch: Stopwatch,
+) -> Restoration:
+    """Restore a file's bytes and prove the outcome; nothing is read or written.
+
+    Args:
+        data: the file.
+        name: what to call it in messages.
+        mask_data: the mask file.
+        mask_name: what to call the mask in messages.
+        options: how; ``options.to`` is not looked at.
+        network: what repaints the holes.
+        to: format to change to, a key of :data:`restorepix.formats.CONVERSIONS`, or None.
+        stopwatch: receives the stages' times.
+
+    Returns:
+        The new file; with an empty mask and no change of format, the input's own bytes.
+
+    Raises:
+        PhotoError: the file or its mask cannot be read, does not fit, cannot be encoded, or the
+            encoded file is not what it should be.
+        WeightsError: the network's answer is not finite.
+    """
+    with stopwatch.measure("read"):
+        photo = read_photo(data, name, max_mpixels=options.max_mpixels)
+    with stopwatch.measure("mask"):
+        mask = read_mask(
+            mask_data, mask_name, photo, dilate=options.dilate, max_mpixels=options.max_mpixels
+        )
+    if to is not None and CONVERSIONS[to] == photo.format:
+        to = None
+    if mask.hole_pixels == 0 and to is None:
+        encoded, preserved = data, "exact"
+    else:
+        with stopwatch.measure("inpaint"):
+            repaired = _inpaint_pages(photo, mask, network, name)
+        with stopwatch.measure("encode"):
+            written = write_photo(
+                photo,
+                repaired,
+                mask.pages,
+                name=name,
+                to=to,
+                accept_reencode=options.accept_reencode,
+            )
+            encoded, preserved = written.data, written.preserved
+    with stopwatch.measure("verify"):
+        known = verify_photo(
+            data, encoded, mask.pages, name=name, reencoded=preserved == "reencoded"
+        )
+    return Restoration(
+        data=encoded,
+        mask=mask,
+        pixels=sum(page.height * page.width for page in photo.pages),
+        method="inpainted" if mask.hole_pixels else "copied",
+        preserved=preserved,
+        known_sha256=known,
+        is_same=encoded is data,
+    )
+
+
+def restore_stream(data: bytes, mask: Path, options: RestoreOptions, network: Network) -> bytes:
+    """Return the restored file of a picture that came through a pipe.
+
+    Raises:
+        PhotoError: as :func:`restore_bytes`.
+    """
+    mask_data = _read_file(mask, MaskError, "the mask cannot be opened")
+    restoration = restore_bytes(
+        data,
+        "stdin",
+        mask_data,
+        str(mask),
+        options,
+        network,
+        to=options.to,
+        stopwatch=Stopwatch(),
+    )
+    return restoration.data
+
+
+def verify_files(before: Path, after: Path, mask: Path | None, options: RestoreOptions) -> str:
+    """Prove that a restored file holds everything known of the original.
+
+    Args:
+        before: the original.
+        after: the restored file.
+        mask: the mask that was used; None when every pixel must be the same.
+        options: ``dilate`` as it was used, and ``max_mpixels``.
+
+    Returns:
+        SHA-256 in hex over everything known (:func:`restorepix.formats.verify_photo`).
+
+    Raises:
+        PreservationError: something known differs.
+        PhotoError: a file cannot be read, or the mask does not fit.
+    """
+    data = _read_file(before, UnreadableError, "cannot be opened")
+    restored = _read_file(after, UnreadableError, "cannot be opened")
+    photo = read_photo(data, str(before), max_mpixels=options.max_mpixels)
+    # verify_photo decodes without a limit: a bomb is met here.
+    read_photo(restored, str(after), max_mpixels=options.max_mpixels)
+    pages: tuple[BoolMask | None, ...] = (None,) * len(photo.pages)
+    if mask is not None:
+        mask_data = _read_file(mask, MaskError, "the mask cannot be opened")
+        pages = read_mask(
+            mask_data,
+            str(mask),
+            photo,
+            dilate=options.dilate,
+            max_mpixels=options.max_mpixels,
+        ).pages
+    return verify_photo(data, restored, pages, name=str(after))
+
+
+@dataclass(frozen=True)
+class _Hashes:
+    """SHA-256 in hex of the files of one job; None when it was not come to."""
+
+    input: str | None = None
+    mask_file: str | None = None
+    output: str | None = None
+
+
+def _restore_photo(
+    job: Job,
+    options: RestoreOptions,
+    network: Network,
+    journal: Journal | None,
+    stopwatch: Stopwatch,
+) -> tuple[Result, _Hashes]:
+    path = job.source.path
+    with stopwatch.measure("read"):
+        data = _read_file(path, UnreadableError, "cannot be opened")
+        mask_data = _read_mask_file(job)
+        hashes = _Hashes(_hash_bytes(data), _hash_bytes(mask_data))
+    if not options.overwrite:
+        done = _find_done(job, options, network, journal, hashes)
+        if done is not None:
+            return done
+        refuse_existing(job.output)
+    restoration = restore_bytes(
+        data,
+        str(path),
+        mask_data,
+        str(job.mask),
+        options,
+        network,
+        to=job.to,
+        stopwatch=stopwatch,
+    )
+    with stopwatch.measure("write"):
+        keep = {"preserve_times": options.preserve_times, "overwrite": options.overwrite}
+        copy_sidecars(path, job.output, **keep)
+        write_output(restoration.data, job.output, path, **keep)
+        hashes = replace(hashes, output=_hash_bytes(restoration.data))
+    mask = restoration.mask
+    result = Result(
+        input=str(path),
+        output=str(job.output),
+        status="unchanged" if restoration.is_same else "restored",
+        review=mask.review,
+        holes=mask.count_holes(),
+        hole_pixels=mask.hole_pixels,
+        hole_share=mask.hole_pixels / restoration.pixels,
+        method=restoration.method,
+        preserved=restoration.preserved,
+        known_sha256=restoration.known_sha256,
+        mask_sha256=mask.hash_pages(),
+        weights_sha256=network.weights_sha256 if mask.hole_pixels else None,
+        device=network.device if mask.hole_pixels else None,
+        bytes_in=len(data),
+        bytes_out=len(restoration.data),
+    )
+    return result, hashes
+
+
+def _inpaint_pages(
+    photo: Photo, mask: EffectiveMask, network: Network, name: str
+) -> list[npt.NDArray[Any] | None]:
+    """Return each page's pixels with its hole repainted; None for a page without a hole."""
+    from torch import OutOfMemoryError
+
+    try:
+        return [
+            None if hole is None else _inpaint_page(page, hole, network.inpainter)
+            for page, hole in zip(photo.pages, mask.pages, strict=True)
+        ]
+    except (MemoryError, OutOfMemoryError) as error:
+        raise PhotoError(
+            f"{name}: {network.device} has too little memory for this picture. "
+            "Close other programs, or pass --device cpu."
+        ) from error
+
+
+def _inpaint_page(page: Page, hole: BoolMask, inpainter: Inpainting) -> npt.NDArray[Any]:
+    patches = inpainter.inpaint(lambda box: page_to_rgb(page, box), hole)
+    return composite_page(
+        page.pixels,
+        hole,
+        ((box, rgb_to_native(page, box, rgb, hole[box.slices()])) for box, rgb in patches),
+    )
+
+
+def _find_done(
+    job: Job,
+    options: RestoreOptions,
+    network: Network,
+    journal: Journal | None,
+    hashes: _Hashes,
+) -> tuple[Result, _Hashes] | None:
+    """Return the ``skipped`` result of an output that an earlier run made just so, or None."""
+    done = journal.find_done(job.journal_key) if journal is not None else None
+    if done is None:
+        return None
+    result, entry = done
+    is_same = (
+        entry.input_sha256 == hashes.input
+        and entry.mask_file_sha256 == hashes.mask_file
+        and entry.options == _identify_options(job, options)
+        and result.weights_sha256 in (None, network.weights_sha256)
+        and job.output.is_file()
+        and entry.output_sha256 == _hash_bytes(job.output.read_bytes())
+    )
+    if not is_same:
+        return None
+    skipped = replace(result, input=str(job.source.path), output=str(job.output), status="skipped")
+    return skipped, replace(hashes, output=entry.output_sha256)
+
+
+def _identify_options(job: Job, options: RestoreOptions) -> dict[str, Any]:
+    return options.identity() | {"to": job.to}
+
+
+def _build_failure(job: Job, code: str, message: str) -> Result:
+    return Result(
+        input=str(job.source.path),
+        output=str(job.output),
+        status="failed",
+        error=Failure(code, message),
+    )
+
+
+def _read_mask_file(job: Job) -> bytes:
+    if job.mask is None:
+        raise MaskError(f"{job.source.path}: {job.mask_problem}.")
+    return _read_file(job.mask, MaskError, "the mask cannot be opened")
+
+
+def _read_file(path: Path, kind: type[PhotoError], trouble: str) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise kind(f"{path}: {trouble}: {error.strerror or error}.") from error
+
+
+def _hash_bytes(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _tell_time() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -1,0 +1,288 @@
+"""From inputs and options to ordered jobs; whatever concerns the whole run is refused here."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from restorepix.errors import PlanError, UsageError
+from restorepix.formats import CONVERSIONS, SUFFIXES
+from restorepix.inputs import PICTURE_SUFFIXES, Found, Source, find_inputs, fold_name
+from restorepix.masks import MaskFinder
+from restorepix.options import RestoreOptions, WalkOptions
+
+_SPARE_BYTES = 16 * 1024 * 1024
+"""Room left on a disk after all outputs; a guess that covers the journal and folders."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One photograph to restore: where it is, where it goes, and what marks its holes."""
+
+    source: Source
+    output: Path
+    """File to write."""
+    run_folder: Path | None
+    """Output folder that the run is named by and whose journal tells of this job; None for an
+    output beside its input, or named outright."""
+    mask: Path | None
+    """Mask file, or None when none was found; ``mask_problem`` then says so."""
+    mask_problem: str = ""
+    to: str | None = None
+    """Format to change to, a key of :data:`restorepix.formats.CONVERSIONS`; None keeps it."""
+
+    @property
+    def journal_key(self) -> str:
+        """Name of the output inside its run folder, the same when the folder is moved."""
+        folder = self.run_folder or self.output.parent
+        return self.output.relative_to(folder).as_posix()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything a run is going to do, in order."""
+
+    jobs: tuple[Job, ...]
+    ignored: tuple[Path, ...] = ()
+    """Files in folders that are no pictures."""
+    masks: tuple[Path, ...] = ()
+    """Pictures in folders that are left out because they are the mask of another."""
+
+
+def build_plan(
+    paths: Sequence[Path],
+    mask: Path,
+    output: Path | None,
+    options: RestoreOptions,
+    walk: WalkOptions,
+) -> Plan:
+    """Find the inputs and decide for each of them output, mask and format.
+
+    Args:
+        paths: files and folders, as the user named them.
+        mask: a mask file for all, or a folder of masks.
+        output: ``-o``, or None for outputs beside the inputs.
+        options: how photographs are restored.
+        walk: which files below folders are taken.
+
+    Returns:
+        The jobs in the order of the inputs.
+
+    Raises:
+        UsageError: no input exists, there is no mask path, or ``-o`` asks for a format that is
+            not written.
+        PlanError: two inputs would write one output, an output would replace an input or a mask,
+            ``-o`` is an input folder or cannot be a folder, or a disk has too little room.
+    """
+    _check_output(paths, output)
+    finder = MaskFinder(mask)
+    places = _Places(paths, output, options.to)
+    never = places.list_roots()
+    if _is_apart(mask, paths):
+        never.append(mask)
+    found = find_inputs(paths, walk, never=never)
+    jobs, masks = _drop_masks([places.build_job(source, finder) for source in found.sources])
+    _refuse_collisions(jobs)
+    _refuse_originals(jobs, found)
+    _refuse_full_disks(jobs)
+    return Plan(tuple(jobs), found.ignored, tuple(masks))
+
+
+def change_suffix(name: str, to: str | None, found: str | None) -> str:
+    """Return a file name for the format ``to``; unchanged when the file has that format already.
+
+    Args:
+        name: the input's name.
+        to: a key of :data:`restorepix.formats.CONVERSIONS`, or None.
+        found: the input's own format by content.
+    """
+    if to is None or CONVERSIONS[to] == found:
+        return name
+    stem, dot, suffix = name.rpartition(".")
+    if not dot or not stem or f".{suffix.lower()}" not in PICTURE_SUFFIXES:
+        stem = name
+    return f"{stem}.{to}"
+
+
+class _Places:
+    """The table of output places (interface.md)."""
+
+    def __init__(self, paths: Sequence[Path], output: Path | None, to: str | None) -> None:
+        self._output = output
+        self._to = to
+        self._folders = {path for path in paths if path.is_dir()}
+        self._names_file = (
+            output is not None and len(set(paths)) == 1 and _is_file_name(paths[0], output)
+        )
+
+    def list_roots(self) -> list[Path]:
+        """Return every folder that outputs of folders, or ``-o``, go to."""
+        roots = [self._choose_root(folder)[0] for folder in self._folders]
+        return roots if self._output is None else [self._output]
+
+    def build_job(self, source: Source, finder: MaskFinder) -> Job:
+        """Return what is to be done with one input."""
+        output, run_folder, to = self._place(source)
+        mask = finder.find_mask(source)
+        problem = "" if mask is not None else finder.describe_search(source)
+        return Job(source, output, run_folder, mask, problem, to)
+
+    def _place(self, source: Source) -> tuple[Path, Path | None, str | None]:
+        to = self._to
+        name = change_suffix(source.relative.name, to, source.format)
+        if self._names_file:
+            assert self._output is not None
+            return self._output, None, self._choose_format(source, self._output)
+        if source.folder is not None:
+            root, inner = self._choose_root(source.folder)
+            return root / inner / source.relative.with_name(name), root, to
+        if self._output is None:
+            stem, dot, suffix = name.rpartition(".")
+            restored = f"{stem}-restored.{suffix}" if dot and stem else f"{name}-restored"
+            return source.path.with_name(restored), None, to
+        return self._output / name, self._output, to
+
+    def _choose_root(self, folder: Path) -> tuple[Path, Path]:
+        """Return the output folder for a folder, and the place of its tree in there."""
+        named = folder if folder.name not in ("", "..") else folder.resolve()
+        if self._output is None:
+            return named.with_name(f"{named.name}-restored"), Path()
+        return self._output, Path(named.name) if len(self._folders) > 1 else Path()
+
+    def _choose_format(self, source: Source, output: Path) -> str | None:
+        """Return what ``-o b.png`` means for an input that is no PNG."""
+        wanted = _name_format(output)
+        if self._to is not None and CONVERSIONS[self._to] != wanted:
+            raise UsageError(f"-o {output}: the name does not fit --to {self._to}.")
+        if wanted == source.format or source.format is None or wanted == _name_format(source.path):
+            return self._to
+        for to, format_name in CONVERSIONS.items():
+            if format_name == wanted:
+                return to
+        raise UsageError(
+            f"-o {output}: expected a name for {source.format}, or for a format that --to writes "
+            f"({', '.join(CONVERSIONS)})."
+        )
+
+
+def _check_output(paths: Sequence[Path], output: Path | None) -> None:
+    if output is None:
+        return
+    for path in paths:
+        if path.is_dir() and _fold_folder(path) == _fold_folder(output):
+            raise PlanError(
+                f"-o {output}: the output folder is an input folder, so originals would be "
+                "replaced. Name another folder, or leave -o out."
+            )
+    folder_wanted = not (len(set(paths)) == 1 and _is_file_name(paths[0], output))
+    looks_like_file = output.suffix.lower() in PICTURE_SUFFIXES and not output.is_dir()
+    if folder_wanted and (looks_like_file or output.is_file()):
+        raise PlanError(
+            f"-o {output}: expected a folder, because the inputs are a folder or several files; "
+            "found the name of a file."
+        )
+
+
+def _is_file_name(path: Path, output: Path) -> bool:
+    """Return whether ``-o`` names the output file itself, when ``path`` is the only input."""
+    return not path.is_dir() and output.suffix.lower() in PICTURE_SUFFIXES and not output.is_dir()
+
+
+def _is_apart(mask: Path, paths: Iterable[Path]) -> bool:
+    """Return whether the masks may be left out of a walk: not an input's own folder."""
+    return all(_fold_folder(path) != _fold_folder(mask) for path in paths)
+
+
+def _drop_masks(jobs: list[Job]) -> tuple[list[Job], list[Path]]:
+    """Part jobs from pictures below folders that are only there as masks of others."""
+    used = {_fold_file(job.mask) for job in jobs if job.mask is not None}
+    kept: list[Job] = []
+    masks: list[Path] = []
+    for job in jobs:
+        if job.source.folder is not None and _fold_file(job.source.path) in used:
+            masks.append(job.source.path)
+        else:
+            kept.append(job)
+    return kept, masks
+
+
+def _refuse_collisions(jobs: Iterable[Job]) -> None:
+    taken: dict[str, Job] = {}
+    for job in jobs:
+        other = taken.setdefault(_fold_file(job.output), job)
+        if other is not job:
+            raise PlanError(
+                f"{other.source.path} and {job.source.path} would both write {job.output}. "
+                "Rename one, leave one out with --exclude, or restore them in two runs with "
+                "different -o."
+            )
+
+
+def _refuse_originals(jobs: Iterable[Job], found: Found) -> None:
+    originals = {_fold_file(source.path): source.path for source in found.sources}
+    originals |= {_fold_folder(source.path): source.path for source in found.sources}
+    for job in jobs:
+        original = originals.get(_fold_file(job.output))
+        if original is not None:
+            raise PlanError(
+                f"{job.output}: the output for {job.source.path} would replace the original "
+                f"{original}. Choose another -o."
+            )
+        if job.mask is not None and _fold_file(job.mask) == _fold_file(job.output):
+            raise PlanError(
+                f"{job.output}: the output for {job.source.path} would replace its mask. "
+                "Choose another -o."
+            )
+
+
+def _refuse_full_disks(jobs: Iterable[Job]) -> None:
+    """Compare the room on each disk with the least its outputs can take: the inputs' bytes."""
+    needed: Counter[int] = Counter()
+    folders: dict[int, Path] = {}
+    for job in jobs:
+        if job.output.exists():
+            continue  # skipped, refused, or replaced by about as many bytes
+        folder = _find_existing(job.output.parent)
+        device = folder.stat().st_dev
+        folders.setdefault(device, folder)
+        needed[device] += _measure_file(job.source.path)
+    for device, size in needed.items():
+        free = shutil.disk_usage(folders[device]).free
+        if size + _SPARE_BYTES > free:
+            raise PlanError(
+                f"{folders[device]}: the outputs need at least {size / 1e6:.0f} MB, and "
+                f"{free / 1e6:.0f} MB are free there. Make room, or choose another -o."
+            )
+
+
+def _find_existing(folder: Path) -> Path:
+    for candidate in (folder, *folder.absolute().parents):
+        if candidate.is_dir():
+            return candidate
+    return Path.cwd()
+
+
+def _measure_file(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0  # fails when its turn comes
+
+
+def _name_format(path: Path) -> str | None:
+    suffix = path.suffix.lower()
+    return next((name for name, ends in SUFFIXES.items() if suffix in ends), None)
+
+
+def _fold_folder(path: Path) -> str:
+    """Return what two folders share when a forgiving file system takes them for one."""
+    return fold_name(os.path.realpath(path))
+
+
+def _fold_file(path: Path) -> str:
+    """Return the same for files; a link at the end counts itself, for writing replaces it."""
+    return fold_name(str(Path(os.path.realpath(path.parent), path.name)))

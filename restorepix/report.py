@@ -1,0 +1,269 @@
+"""One Result per input: as a line for people, as JSON for scripts, as an entry of the journal."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from importlib import resources
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from rich.text import Text
+
+from restorepix import __version__
+from restorepix.errors import ExitCode, WriteError
+from restorepix.inputs import JOURNAL_FOLDER, JOURNAL_NAME
+
+SCHEMA_VERSION: Final = 1
+"""Raised when a field of the record changes its meaning or goes away."""
+
+Status = Literal["restored", "unchanged", "skipped", "failed"]
+Method = Literal["inpainted", "unblended", "copied"]
+STATUS_STYLES: Final[dict[str, str]] = {
+    "restored": "green",
+    "unchanged": "cyan",
+    "skipped": "dim",
+    "failed": "bold red",
+}
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why an input failed."""
+
+    code: str
+    """The error class's ``code`` (docs/errors.md)."""
+    message: str
+    """One or two plain sentences."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of one input; its fields are those of the record, in order."""
+
+    input: str
+    """The file, as it was reached from what the user named."""
+    output: str
+    """The file written, or that would have been."""
+    status: Status
+    review: tuple[str, ...] = ()
+    """Reasons for a person to look at it."""
+    error: Failure | None = None
+    """Set when ``status`` is ``failed``."""
+    holes: int | None = None
+    """Connected holes of the effective mask, all pages together; None when it is not known."""
+    hole_pixels: int | None = None
+    hole_share: float | None = None
+    """``hole_pixels`` per pixel of the file, 0 to 1."""
+    detected: dict[str, dict[str, float]] = field(default_factory=dict[str, dict[str, float]])
+    """Per damage class ``pixels`` and ``confidence``; empty for masks that users give."""
+    method: Method | None = None
+    preserved: str | None = None
+    """How known data was kept (:data:`restorepix.photo.Preserved`)."""
+    known_sha256: str | None = None
+    """SHA-256 over everything known (:func:`restorepix.formats.verify_photo`)."""
+    mask_sha256: str | None = None
+    """SHA-256 of the effective mask (:meth:`restorepix.masks.EffectiveMask.hash_pages`)."""
+    weights_sha256: str | None = None
+    version: str = __version__
+    device: str | None = None
+    seconds: dict[str, float] = field(default_factory=dict[str, float])
+    """Wall time per stage."""
+    bytes_in: int | None = None
+    bytes_out: int | None = None
+
+    def to_record(self) -> dict[str, Any]:
+        """Return the record: JSON values under the names and in the order of the interface."""
+        record: dict[str, Any] = {"schema": SCHEMA_VERSION, **asdict(self)}
+        record["review"] = list(self.review)
+        record["seconds"] = {stage: round(spent, 4) for stage, spent in self.seconds.items()}
+        return record
+
+    @classmethod
+    def from_record(cls, record: dict[str, Any]) -> Result:
+        """Return the result that a record tells of; fields it lacks or adds are left out.
+
+        Raises:
+            TypeError: the record has no input, output or status.
+        """
+        known = {f.name: record[f.name] for f in fields(cls) if f.name in record}
+        known["review"] = tuple(known.get("review", ()))
+        if known.get("error") is not None:
+            known["error"] = Failure(**known["error"])
+        return cls(**known)
+
+
+@dataclass(frozen=True)
+class JournalEntry:
+    """What the journal knows of an output beyond its record: enough to recognise it again."""
+
+    key: str
+    """The output inside the run folder, with forward slashes."""
+    options: dict[str, Any]
+    """:meth:`restorepix.options.RestoreOptions.identity` of the run."""
+    input_sha256: str | None
+    mask_file_sha256: str | None
+    output_sha256: str | None
+    started: str
+    """UTC, ISO 8601."""
+    finished: str
+
+
+class Journal:
+    """The lines of ``OUT/.restorepix/run.jsonl``; a crash loses none but the one being written."""
+
+    def __init__(self, run_folder: Path) -> None:
+        """Read what earlier runs into this folder did; nothing is written yet."""
+        self.path = run_folder / JOURNAL_FOLDER / JOURNAL_NAME
+        self._done: dict[str, tuple[Result, JournalEntry]] = {}
+        self._is_torn = False
+        self._load()
+
+    def find_done(self, key: str) -> tuple[Result, JournalEntry] | None:
+        """Return the last ``restored`` or ``unchanged`` result for an output, if there is one."""
+        return self._done.get(key)
+
+    def append(self, result: Result, entry: JournalEntry) -> None:
+        """Add one line and flush it to the disk.
+
+        Raises:
+            WriteError: the journal cannot be written.
+        """
+        line = encode_json(result.to_record() | {"journal": asdict(entry)}) + "\n"
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("ab") as file:
+                if self._is_torn:
+                    file.write(b"\n")
+                    self._is_torn = False
+                file.write(line.encode())
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise WriteError(
+                f"{self.path}: the journal cannot be written: {error.strerror or error}."
+            ) from error
+        self._remember(result, entry)
+
+    def _load(self) -> None:
+        try:
+            data = self.path.read_bytes()
+        except OSError:
+            return
+        self._is_torn = bool(data) and not data.endswith(b"\n")
+        for line in data.splitlines():
+            # A line that a crash cut short tells of an output that is not known: made again.
+            with contextlib.suppress(ValueError, TypeError, KeyError):
+                record = json.loads(line)
+                entry = JournalEntry(**record["journal"])
+                self._remember(Result.from_record(record), entry)
+
+    def _remember(self, result: Result, entry: JournalEntry) -> None:
+        if result.status in ("restored", "unchanged"):
+            self._done[entry.key] = (result, entry)
+
+
+def encode_json(value: Any) -> str:
+    """Return a value as one line of ASCII JSON, safe for file names that are no valid Unicode."""
+    return json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+
+
+def build_summary(results: Sequence[Result], seconds: float) -> dict[str, Any]:
+    """Return the object of the last line of ``--json``.
+
+    Args:
+        results: one per input.
+        seconds: wall time of the whole run.
+    """
+    counts = Counter(result.status for result in results)
+    return {
+        "summary": {
+            "schema": SCHEMA_VERSION,
+            "inputs": len(results),
+            **{status: counts[status] for status in STATUS_STYLES},
+            "review": sum(bool(result.review) for result in results),
+            "holes": sum(result.holes or 0 for result in results if result.status != "skipped"),
+            "exit_code": int(choose_exit_code(results)),
+            "version": __version__,
+            "seconds": round(seconds, 4),
+        }
+    }
+
+
+def choose_exit_code(results: Iterable[Result]) -> ExitCode:
+    """Return the exit code of a run that ended by itself."""
+    codes = {result.error.code for result in results if result.error is not None}
+    if "internal" in codes:
+        return ExitCode.INTERNAL
+    return ExitCode.SOME_FAILED if codes else ExitCode.OK
+
+
+def read_schema() -> dict[str, Any]:
+    """Return the JSON Schema of the record; ``$defs`` holds those of the summary and the entry."""
+    file = resources.files("restorepix") / "schema" / "record.schema.json"
+    return json.loads(file.read_text("utf-8"))
+
+
+def render_result(result: Result) -> Text:
+    """Return the line that people see as an input finishes."""
+    text = Text.assemble(
+        (f"{result.status:<9}", STATUS_STYLES[result.status]), "  ", show_name(result.input)
+    )
+    if result.status == "failed":
+        return text
+    text.append(f" -> {show_name(result.output)}")
+    details: list[str] = []
+    if result.status == "restored":
+        details.append(_count(result.holes or 0, "hole"))
+        details.append(f"{100 * (result.hole_share or 0):.2g} % of the picture")
+        details.append(f"{sum(result.seconds.values()):.1f} s")
+    elif result.status == "unchanged":
+        details.append("the mask is empty")
+    elif result.status == "skipped":
+        details.append("done before")
+    if result.preserved == "lossless-rewrite":
+        details.append("written lossless, larger")
+    elif result.preserved == "reencoded":
+        details.append("encoded again, known pixels differ slightly")
+    text.append(f"  ({', '.join(details)})", "dim")
+    for reason in result.review:
+        text.append(f"\n           look at it: {reason}", "yellow")
+    return text
+
+
+def render_failure(result: Result) -> Text:
+    """Return the line of the list of failures at the end: the file, and why in plain words."""
+    assert result.error is not None
+    message = result.error.message.removeprefix(f"{result.input}: ")
+    return Text.assemble("  ", (show_name(result.input), "bold"), f": {show_name(message)}")
+
+
+def render_summary(results: Sequence[Result], seconds: float) -> Text:
+    """Return the last line for people: how many of each status, in how much time."""
+    counts = Counter(result.status for result in results)
+    text = Text(f"{_count(len(results), 'photograph')}: ")
+    parts = [
+        (f"{counts[status]} {status}", style)
+        for status, style in STATUS_STYLES.items()
+        if counts[status]
+    ]
+    for index, part in enumerate(parts or [("nothing to do", "dim")]):
+        text.append(", " if index else "")
+        text.append(*part)
+    text.append(f" in {seconds:.1f} s")
+    return text
+
+
+def show_name(name: str) -> str:
+    r"""Return a file name or message that cannot steer a terminal: ``\n`` and the like escaped."""
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode() for char in name
+    )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
