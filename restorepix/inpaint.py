@@ -165,6 +165,8 @@ class Inpainter:
                 try:
                     predicted = self._predict(np.stack(images), np.stack(masks))
                 except torch.OutOfMemoryError as error:
+                    # The next try starts outside this block, where nothing refers to the error
+                    # and the tensors in its frames any more.
                     self._shrink(batch, error)
                     continue
                 waiting = waiting[len(batch) :]
@@ -183,8 +185,6 @@ class Inpainter:
             raise _WindowTooLargeError from error
         box = batch[0].box
         self._batch_px = len(batch) // 2 * box.height * box.width
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
 
     def _predict(self, images: Rgb, masks: BoolMask) -> Rgb:
         """Return the network's RGB in [0, 1] for (B, h, w, 3) images and (B, h, w) masks."""
@@ -265,7 +265,7 @@ def choose_dtype(device: torch.device) -> torch.dtype:
 
 
 def _cpu_has(probe: str) -> bool:
-    # Private names of torch.cpu, there since 2.4; a version without them runs in float32.
+    # Private names of torch.cpu; a version without them runs in float32.
     function: Callable[[], bool] | None = getattr(torch.cpu, probe, None)
     return function is not None and function()
 

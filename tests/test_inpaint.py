@@ -1,3 +1,4 @@
+import weakref
 from types import SimpleNamespace
 
 import cv2
@@ -78,8 +79,12 @@ class SmallMemory(MeanFill):
     def __init__(self, most_px: int) -> None:
         super().__init__()
         self.most_px = most_px
+        self.kept: list[weakref.ref[Tensor]] = []
 
     def forward(self, image: Tensor, mask: Tensor) -> SimpleNamespace:
+        assert all(tensor() is None for tensor in self.kept), "the failed call still holds memory"
+        activations = torch.empty(9)
+        self.kept.append(weakref.ref(activations))
         if image.shape[0] * image.shape[2] * image.shape[3] > self.most_px:
             self.seen.append(tuple(image.shape))
             raise torch.OutOfMemoryError("no room")
