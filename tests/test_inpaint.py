@@ -155,7 +155,7 @@ def test_a_gradient_under_a_long_scratch_comes_back_without_seams() -> None:
 
 
 def test_windows_that_disagree_fade_into_each_other() -> None:
-    # Means of neighbouring windows on this gradient are some ten grey levels apart.
+    # Means of neighbouring windows on this gradient are 33 grey levels apart.
     image = np.repeat(np.linspace(0, 1, 3000, dtype=np.float32)[None, :, None], 300, axis=0)
     image = np.repeat(image, 3, axis=2)
     mask = np.zeros((300, 3000), np.bool_)
@@ -163,7 +163,7 @@ def test_windows_that_disagree_fade_into_each_other() -> None:
     repaired = apply(image, mask, Inpainter(MeanFill(), CPU).inpaint(image, mask))
     steps = np.abs(np.diff(repaired[149, :, 0]))
     assert repaired[149, :, 0].max() - repaired[149, :, 0].min() > 0.8
-    assert steps.max() < 1.5 / 255
+    assert steps.max() < 1.2 / 255
 
 
 def test_only_boxes_around_holes_are_read() -> None:
