@@ -75,6 +75,43 @@ def compare_known(before: Photo, after: Photo, masks: Sequence[BoolMask | None],
     return digest.hexdigest()
 
 
+def compare_reencoded(
+    before: Photo, after: Photo, masks: Sequence[BoolMask | None], name: str
+) -> str:
+    """Check what a lossy encoding can keep, and return the hash of the original's known samples.
+
+    Sizes, colour model, profile, and alpha bit for bit where both have it at the same depth.
+
+    Args:
+        before: the original, decoded.
+        after: the restored file, decoded.
+        masks: for each page ``(H, W)`` bool as displayed, True = hole; None = no hole.
+        name: what to call the file in messages.
+
+    Raises:
+        PreservationError: one of these differs.
+        MaskError: the masks do not fit the pages.
+    """
+    proof = hash_known(before, masks)
+    if len(before.pages) != len(after.pages):
+        raise PreservationError(
+            f"{name}: the original has {len(before.pages)} pages, the output {len(after.pages)}."
+        )
+    for number, (old, new) in enumerate(zip(before.pages, after.pages, strict=True), 1):
+        where = f"{name}, page {number}"
+        if old.pixels.shape != new.pixels.shape or old.color != new.color:
+            raise PreservationError(
+                f"{where}: {old.color} {old.width}x{old.height} became "
+                f"{new.color} {new.width}x{new.height}."
+            )
+        if old.icc != new.icc:
+            raise PreservationError(f"{where}: the ICC profile changed.")
+        if old.alpha is not None and new.alpha is not None and old.alpha.dtype == new.alpha.dtype:
+            alphas = (Plane("alpha", old.alpha, True), Plane("alpha", new.alpha, True))
+            _compare_plane(*alphas, None, f"{where}, alpha")
+    return proof
+
+
 def hash_known(photo: Photo, masks: Sequence[BoolMask | None]) -> str:
     """Return the hash of :func:`compare_known` for one decoded file alone."""
     _check_masks(photo, masks, "photo")

@@ -30,7 +30,7 @@ from restorepix.errors import UnreadableError, UnsupportedError
 from restorepix.formats.exif import apply_orientation, read_orientation, undo_orientation
 from restorepix.formats.known import PLANES, Plane, compare_known, compare_parts
 from restorepix.formats.limits import check_pixels
-from restorepix.formats.samples import clip_mask, match_palette, pack_bits, unpack_bits
+from restorepix.formats.samples import clip_mask, look_up, pack_bits, replace_indices, unpack_bits
 from restorepix.photo import Encoded, Page, Photo
 
 if TYPE_CHECKING:
@@ -390,14 +390,7 @@ def _build_page(stored: _Stored, icc: bytes | None, orientation: int) -> Page:
     alpha: npt.NDArray[Any] | None = None
     colors = samples
     if stored.palette is not None:
-        # An index beyond the palette is an error that every decoder shows as black.
-        last = np.zeros((256, 3), np.uint8)
-        last[: len(stored.palette)] = stored.palette
-        colors = last[samples[..., 0]]
-        if stored.palette_alpha is not None:
-            opacity = np.full(256, 255, np.uint8)
-            opacity[: len(stored.palette_alpha)] = stored.palette_alpha
-            alpha = opacity[samples[..., 0]]
+        colors, alpha = look_up(samples[..., 0], stored.palette, stored.palette_alpha)
     elif header.color in (_GREY_ALPHA, _RGB_ALPHA):
         colors, alpha = samples[..., :-1], samples[..., -1]
     elif header.bits < 8:
@@ -462,12 +455,7 @@ def _replace_samples(stored: _Stored, colors: npt.NDArray[Any], hole: BoolMask) 
     samples.flags.writeable = True
     old, new = samples[hole], colors[hole]
     if stored.palette is not None:
-        alpha = None
-        known = old[:, 0] < len(stored.palette)
-        if stored.palette_alpha is not None:
-            alpha = stored.palette_alpha[old[known, 0]]
-        found = match_palette(new[known], stored.palette, alpha, stored.palette_alpha)
-        old[known, 0] = found.astype(np.uint8)
+        old[:, 0] = replace_indices(old[:, 0], new, stored.palette, stored.palette_alpha)
         samples[hole] = old
         return samples
     if stored.header.bits < 8:

@@ -55,6 +55,49 @@ def pack_bits(samples: UInt8, bits: int, padding: UInt8 | None = None) -> UInt8:
     return np.bitwise_or.reduce(shifted, axis=2)
 
 
+def look_up(
+    indices: UInt8, palette: npt.NDArray[Any], palette_alpha: UInt8 | None
+) -> tuple[npt.NDArray[Any], UInt8 | None]:
+    """Return colours and opacity of palette indices.
+
+    Args:
+        indices: ``(H, W)`` uint8; one beyond the palette is shown as opaque black, as decoders do.
+        palette: ``(P, 3)`` uint8 or uint16, P at most 256.
+        palette_alpha: ``(P,)`` opacity of the entries, or None when all are opaque.
+
+    Returns:
+        ``(H, W, 3)`` of the palette's dtype, and ``(H, W)`` uint8 or None.
+    """
+    entries = np.zeros((256, 3), palette.dtype)
+    entries[: len(palette)] = palette
+    if palette_alpha is None:
+        return entries[indices], None
+    opacity = np.full(256, 255, np.uint8)
+    opacity[: len(palette_alpha)] = palette_alpha
+    return entries[indices], opacity[indices]
+
+
+def replace_indices(
+    old: UInt8,
+    colors: npt.NDArray[Any],
+    palette: npt.NDArray[Any],
+    palette_alpha: UInt8 | None = None,
+) -> UInt8:
+    """Return indices of the entries nearest to colours, with the opacity that pixels had.
+
+    Args:
+        old: ``(N,)`` uint8 indices before; one beyond the palette stays, as it has no opacity.
+        colors: ``(N, 3)`` wanted, of the palette's dtype.
+        palette: ``(P, 3)``.
+        palette_alpha: ``(P,)`` or None.
+    """
+    new = old.copy()
+    inside = old < len(palette)
+    alpha = None if palette_alpha is None else palette_alpha[old[inside]]
+    new[inside] = match_palette(colors[inside], palette, alpha, palette_alpha).astype(np.uint8)
+    return new
+
+
 def match_palette(
     colors: npt.NDArray[Any],
     palette: npt.NDArray[Any],

@@ -27,7 +27,7 @@ from restorepix.formats import tiff_codecs as codecs
 from restorepix.formats.exif import apply_orientation, undo_orientation
 from restorepix.formats.known import PLANES, Plane, compare_known, compare_parts
 from restorepix.formats.limits import check_pixels
-from restorepix.formats.samples import clip_mask, match_palette, pack_bits, unpack_bits
+from restorepix.formats.samples import clip_mask, pack_bits, replace_indices, unpack_bits
 from restorepix.formats.tiff_tags import Directory, TiffFile, TiffPatcher
 from restorepix.photo import ColorModel, Encoded, Page, Photo
 
@@ -500,7 +500,7 @@ def _replace_samples(stored: _Stored, colors: npt.NDArray[Any], hole: BoolMask) 
     layout, samples = stored.layout, stored.samples.copy()
     old, new = samples[hole], colors[hole]
     if layout.palette is not None:
-        new = match_palette(new, layout.palette)[:, None].astype(np.uint8)
+        new = replace_indices(old[:, 0], new, layout.palette)[:, None]
     elif layout.photometric == _WHITE_IS_ZERO:
         new = ~new
     if layout.palette is None and layout.bits < 8:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from itertools import pairwise
 from typing import Any, Final
 
 import numpy as np
@@ -126,10 +127,11 @@ def _unpack_runs(content: bytes, wanted: int) -> bytes:
 def _pack_runs(row: bytes) -> bytes:
     """Apply PackBits to one row: runs of three or more are repeated, the rest is literal."""
     values = np.frombuffer(row, np.uint8)
-    starts = np.flatnonzero(np.diff(values, prepend=np.int16(-1), append=np.int16(-1)))
+    edges = np.diff(values, prepend=np.int16(-1), append=np.int16(-1))
+    starts: list[int] = np.flatnonzero(edges).tolist()
     out = bytearray()
     literal = 0
-    for start, end in zip(starts[:-1].tolist(), starts[1:].tolist(), strict=True):
+    for start, end in pairwise(starts):
         if end - start < 3:
             continue
         _pack_literal(out, row[literal:start])
