@@ -56,7 +56,9 @@ def extract_patches(features: Tensor, match: Tensor) -> tuple[Tensor, Tensor]:
     """
     matches = functional.unfold(match[..., ::2, ::2], 3, padding=1).transpose(1, 2)
     matches = functional.normalize(matches, dim=-1, eps=1e-4)
-    values = functional.unfold(features, 4, padding=1, stride=2).transpose(1, 2)
+    # Replicated, not zero, borders: a patch copied from the edge must not carry padding with it.
+    framed = functional.pad(features, (1, 1, 1, 1), mode="replicate")
+    values = functional.unfold(framed, 4, stride=2).transpose(1, 2)
     return matches, values
 
 
@@ -93,7 +95,7 @@ def attend_dense(features: Tensor, match: Tensor, mask: Tensor, scale: Tensor) -
 
 def _attend_block(queries: Tensor, keys: Tensor, bias: Tensor, values: Tensor) -> Tensor:
     """(Q, M) queries against (N, M) keys; ``bias`` (N,) is 0 for valid keys, -inf for others."""
-    scores = (queries @ keys.T).float() + bias
+    scores = (queries @ keys.T).to(bias.dtype) + bias
     return torch.softmax(scores, dim=-1).to(values.dtype) @ values
 
 
@@ -111,10 +113,10 @@ def attend_hole(
     height, width = features.shape[-2:]
     need, valid = find_cells(mask)
     matches, values = extract_patches(features, match)
-    bias = torch.zeros(valid.shape, dtype=torch.float32, device=features.device)
+    # Softmax in float32 at least, whatever precision the features are in.
+    precise = torch.promote_types(features.dtype, torch.float32)
+    bias = torch.zeros(valid.shape, dtype=precise, device=features.device)
     bias = bias.masked_fill(~valid, -math.inf)
-    if features.dtype == torch.float64:
-        bias = bias.double()
     outputs: list[Tensor] = []
     for index in range(features.shape[0]):
         cells = need[index].nonzero().squeeze(1)

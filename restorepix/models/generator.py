@@ -9,8 +9,9 @@ batch. In the spirit of Yu et al. (CVPR 2018), with the layers and budget of doc
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -48,20 +49,39 @@ class Stages(NamedTuple):
     """The refinement stage's prediction: the result."""
 
 
+def _activate(x: Tensor) -> Tensor:
+    # With plain ReLU most channels were dead after 600 steps (training/LOG.md).
+    return functional.leaky_relu(x, 0.1)
+
+
+def _initialise(module: nn.Module) -> None:
+    """He initialisation, residuals starting small, heads at zero so that training starts calm."""
+    modules = cast("Iterator[tuple[str, nn.Module]]", module.named_modules())
+    for name, child in modules:
+        if not isinstance(child, nn.Conv2d):
+            continue
+        nn.init.kaiming_normal_(child.weight, a=0.1)
+        assert child.bias is not None
+        nn.init.zeros_(child.bias)
+        if name.endswith("second"):
+            with torch.no_grad():
+                child.weight.mul_(0.2)
+        elif name.endswith(("head", "join")):
+            nn.init.zeros_(child.weight)
+
+
 class Residual(nn.Module):
-    """x + conv(relu(conv(x))), the second convolution starting near zero."""
+    """x + conv(activation(conv(x))), the second convolution starting small."""
 
     def __init__(self, channels: int, dilation: int = 1) -> None:
         """Keep ``channels``; the first convolution has ``dilation``."""
         super().__init__()
         self.first = nn.Conv2d(channels, channels, 3, padding=dilation, dilation=dilation)
         self.second = nn.Conv2d(channels, channels, 3, padding=1)
-        with torch.no_grad():
-            self.second.weight.mul_(0.1)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> the same shape."""
-        return x + self.second(functional.relu(self.first(x)))
+        return x + self.second(_activate(self.first(x)))
 
 
 class Up(nn.Module):
@@ -74,7 +94,7 @@ class Up(nn.Module):
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
         """(B, C, H, W) and (B, C', 2H, 2W) -> (B, C', 2H, 2W)."""
-        return functional.relu(functional.pixel_shuffle(self.expand(x), 2) + skip)
+        return _activate(functional.pixel_shuffle(self.expand(x), 2) + skip)
 
 
 class CoarseStage(nn.Module):
@@ -101,12 +121,12 @@ class CoarseStage(nn.Module):
         packed = functional.pixel_unshuffle(torch.cat([filled, mask], 1), 4).to(
             self.stem.weight.dtype
         )
-        quarter = self.enter_quarter(functional.relu(self.stem(packed)))
-        eighth = self.enter_eighth(functional.relu(self.down_eighth(quarter)))
-        bottom = self.bottom(functional.relu(self.down_sixteenth(eighth)))
+        quarter = self.enter_quarter(_activate(self.stem(packed)))
+        eighth = self.enter_eighth(_activate(self.down_eighth(quarter)))
+        bottom = self.bottom(_activate(self.down_sixteenth(eighth)))
         eighth = self.leave_eighth(self.up_eighth(bottom, eighth))
         quarter = self.leave_quarter(self.up_quarter(eighth, quarter))
-        return functional.pixel_shuffle(self.head(functional.relu(quarter)), 4)
+        return functional.pixel_shuffle(self.head(_activate(quarter)), 4)
 
 
 class RefineStage(nn.Module):
@@ -125,8 +145,6 @@ class RefineStage(nn.Module):
         self.up_quarter = Up(eighth, quarter)
         self.attention = ContextualAttention(quarter, match_channels)
         self.join = nn.Conv2d(quarter, quarter, 1)
-        nn.init.zeros_(self.join.weight)
-        nn.init.zeros_(self.join.bias)  # type: ignore[arg-type]
         self.leave_quarter = nn.Sequential(*[Residual(quarter) for _ in range(2)])
         self.up_half = Up(quarter, half)
         self.leave_half = nn.Sequential(*[Residual(half) for _ in range(3)])
@@ -137,16 +155,16 @@ class RefineStage(nn.Module):
         packed = functional.pixel_unshuffle(torch.cat([pasted, mask], 1), 2).to(
             self.stem.weight.dtype
         )
-        half = self.enter_half(functional.relu(self.stem(packed)))
-        quarter = self.enter_quarter(functional.relu(self.down_quarter(half)))
-        eighth = self.bottom(functional.relu(self.down_eighth(quarter)))
+        half = self.enter_half(_activate(self.stem(packed)))
+        quarter = self.enter_quarter(_activate(self.down_quarter(half)))
+        eighth = self.bottom(_activate(self.down_eighth(quarter)))
         quarter = self.up_quarter(eighth, quarter)
         if attention:
             hole = functional.max_pool2d(mask, 4).to(quarter.dtype)
             quarter = quarter + self.join(self.attention(quarter, hole) * hole)
         quarter = self.leave_quarter(quarter)
         half = self.leave_half(self.up_half(quarter, half))
-        return functional.pixel_shuffle(self.head(functional.relu(half)), 2)
+        return functional.pixel_shuffle(self.head(_activate(half)), 2)
 
 
 class Generator(nn.Module):
@@ -158,6 +176,7 @@ class Generator(nn.Module):
         self.config = config or GeneratorConfig()
         self.coarse = CoarseStage(self.config.coarse_channels)
         self.refine = RefineStage(self.config.refine_channels, self.config.match_channels)
+        _initialise(self)
 
     def forward(self, image: Tensor, mask: Tensor) -> Stages:
         """Predict the hole's content.
