@@ -86,8 +86,8 @@ def build_plan(
         never.append(mask)
     found = find_inputs(paths, walk, never=never)
     jobs, masks = _drop_masks([places.build_job(source, finder) for source in found.sources])
-    _refuse_collisions(jobs)
     _refuse_originals(jobs, found)
+    _refuse_collisions(jobs)
     _refuse_full_disks(jobs)
     return Plan(tuple(jobs), found.ignored, tuple(masks))
 
