@@ -98,6 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--out", type=Path, default=Path("out"), help="folder to fill (out)")
     parser.add_argument("--device", default="auto", help="passed on to restorepix (auto)")
+    parser.add_argument("--weights", type=Path, help="passed on (the bundled weights)")
     options = parser.parse_args(arguments)
     out: Path = options.out
     console = Console(width=None if sys.stdout.isatty() else 110, markup=False, highlight=False)
@@ -105,15 +106,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for exhibit in EXHIBITS:
         write_exhibit(exhibit, out / "damaged", out / "masks")
     console.print(f"{len(EXHIBITS)} damaged photographs in {out / 'damaged'}")
-    code = run_restorepix(out, options.device)
+    code = run_restorepix(out, options.device, options.weights)
 
     repairs = [
         measure_repair(exhibit, out)
         for exhibit in EXHIBITS
         if (out / "restored" / exhibit.path).is_file()
     ]
-    console.print(build_table(repairs))
     if repairs:
+        console.print(build_table(repairs))
         sheet = out / "contact_sheet.png"
         write_contact_sheet(
             sheet,
@@ -131,11 +132,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return code or int(bool(broken or missing))
 
 
-def run_restorepix(out: Path, device: str) -> int:
+def run_restorepix(out: Path, device: str, weights: Path | None) -> int:
     """Restore ``out/damaged`` into ``out/restored`` as a user would; return the exit code."""
     command = [sys.executable, "-m", "restorepix", "fix", str(out / "damaged")]
     command += ["--mask", str(out / "masks"), "-o", str(out / "restored")]
     command += ["--overwrite", "--device", device]
+    if weights is not None:
+        command += ["--weights", str(weights)]
     return subprocess.run(command, check=False).returncode
 
 

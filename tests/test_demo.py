@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import shutil
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import save_file
+
+from restorepix.models.generator import Generator, GeneratorConfig
+from restorepix.models.loading import ARCHITECTURE
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -141,7 +148,7 @@ def test_hole_psnr_by_hand():
      (0, None, "rocket", 1)],
 )  # fmt: skip
 def test_exit_code_tells(made, tmp_path, monkeypatch, capsys, code, forgotten, broken, expected):
-    def pretend(out: Path, device: str) -> int:
+    def pretend(out: Path, device: str, weights: Path | None) -> int:
         shutil.copytree(out / "damaged", out / "restored")
         if forgotten:
             (out / "restored" / pick(forgotten).path).unlink()
@@ -156,3 +163,27 @@ def test_exit_code_tells(made, tmp_path, monkeypatch, capsys, code, forgotten, b
     printed = capsys.readouterr().out
     assert ("not restored" in printed) == bool(forgotten)
     assert ("Known pixels changed" in printed) == bool(broken)
+
+
+@pytest.fixture
+def untrained_weights(tmp_path) -> Path:
+    """A generator as it is before any training: it answers little more than its pull-push fill."""
+    path = tmp_path / "untrained.safetensors"
+    torch.manual_seed(0)
+    config = GeneratorConfig()
+    header = {"architecture": ARCHITECTURE, "config": json.dumps(asdict(config))}
+    save_file(Generator(config).state_dict(), path, metadata=header)
+    return path
+
+
+def test_the_whole_demo_with_the_real_command(tmp_path, untrained_weights, capfd):
+    arguments = ["--out", str(tmp_path / "out"), "--device", "cpu"]
+    code = demo.main([*arguments, "--weights", str(untrained_weights)])
+    printed = capfd.readouterr()
+    assert code == 0, printed.err
+    assert (tmp_path / "out" / "contact_sheet.png").is_file()
+    for exhibit in demo.EXHIBITS:
+        assert exhibit.path in printed.out
+        repair = demo.measure_repair(exhibit, tmp_path / "out")
+        assert repair.kept
+        assert repair.psnr_after > repair.psnr_before + 2
