@@ -35,7 +35,6 @@ _DEFAULTS = RestoreOptions()
 
 app = typer.Typer(
     name="restorepix",
-    help="Repaint damage in photographs, and change nothing else.",
     epilog="Exit codes: 0 done, 1 some inputs failed, 2 refused, 4 no weights or device, "
     "70 a fault of ours, 130 interrupted.",
     no_args_is_help=True,

@@ -1,0 +1,478 @@
+"""The command line: options arrive, streams are kept apart, exit codes tell."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import fields
+from pathlib import Path
+
+import jsonschema
+import numpy as np
+import pytest
+from conftest import FlatInpainter, draw_mask, draw_photo, encode_picture, write_picture
+from PIL import Image
+from typer.testing import CliRunner
+
+import restorepix
+from restorepix import pipeline
+from restorepix.cli import app
+from restorepix.errors import DeviceError, PlanError, WeightsError
+from restorepix.options import RestoreOptions, WalkOptions
+from restorepix.pipeline import Network
+from restorepix.report import read_schema
+
+ROOT = Path(restorepix.__file__).parents[1]
+COMMANDS = {"fix", "verify"}
+INTERFACE_COMMANDS = [
+    "fix", "remove-watermark", "mask", "verify", "undo", "report", "review", "models", "doctor",
+    "config",
+]  # fmt: skip
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch) -> Path:
+    """A folder with ``photos/`` and ``masks/``, as the working folder."""
+    monkeypatch.chdir(tmp_path)
+    write_picture(Path("photos/a.png"), draw_photo(seed=1))
+    write_picture(Path("photos/sub/b.png"), draw_photo(seed=2))
+    write_picture(Path("masks/a.png"), draw_mask())
+    write_picture(Path("masks/sub/b.png"), draw_mask())
+    return tmp_path
+
+
+@pytest.fixture
+def flat(monkeypatch, flat_inpainter) -> FlatInpainter:
+    """Put a stand-in in the place of the network, and return it."""
+    network = Network(flat_inpainter, "cpu", "a" * 64)
+    monkeypatch.setattr(pipeline, "load_network", lambda options: network)
+    return flat_inpainter
+
+
+def call(*arguments: str, data: bytes | None = None):
+    result = CliRunner().invoke(app, list(arguments), input=data)
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+def call_process(*arguments: str, **options):
+    return subprocess.run(
+        [sys.executable, "-m", "restorepix", *arguments],
+        capture_output=True,
+        check=False,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        **options,
+    )
+
+
+def list_files() -> list[str]:
+    return sorted(p.as_posix() for p in Path().rglob("*") if p.is_file())
+
+
+# Help
+
+
+def test_help_lists_the_commands_that_exist_and_no_others():
+    result = call("--help")
+    assert result.exit_code == 0
+    named = {
+        name
+        for name in INTERFACE_COMMANDS
+        if re.search(rf"^\W*{name}\s", result.stdout, re.MULTILINE)
+    }
+    assert named == COMMANDS
+    assert "restorepix fix photos/" in result.stdout
+
+
+def test_help_of_fix_shows_examples_first_and_every_option():
+    text = call("fix", "--help").stdout
+    assert text.index("Examples") < text.index("--mask") < text.index("--files-from")
+    for field in (*fields(RestoreOptions), *fields(WalkOptions)):
+        assert f"--{field.name.replace('_', '-')}" in text
+    for option in ("-m", "-o", "-0", "-q", "-v", "--dry-run", "--json", "--debug"):
+        assert option in text
+    for panel in ("Inputs", "Outputs", "Network", "Report"):
+        assert f" {panel} " in text
+
+
+def test_the_version():
+    assert call("--version").stdout == f"restorepix {restorepix.__version__}\n"
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["fix", "--help"], ["--version"]])
+def test_help_imports_nothing_slow(arguments):
+    program = (
+        "import sys\n"
+        "from restorepix.cli import app\n"
+        f"try: app({arguments!r})\n"
+        "except SystemExit: pass\n"
+        "slow = {'torch', 'numpy', 'cv2', 'PIL', 'huggingface_hub'} & set(sys.modules)\n"
+        "sys.exit(f'imported {slow}' if slow else 0)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        check=False,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == 0, done.stderr.decode()
+
+
+# Exit code 2
+
+
+def test_no_mask_says_that_nothing_is_detected_yet(here, flat):
+    result = call("fix", "photos")
+    assert result.exit_code == 2
+    assert "not detected automatically yet" in result.stderr
+    assert "--mask" in result.stderr
+    assert result.stdout == ""
+    assert not Path("photos-restored").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["fix", "-m", "masks"], "no inputs"),
+        (["fix", "phtos", "-m", "masks"], "no such file"),
+        (["fix", "photos", "-m", "msk"], "--mask msk"),
+        (["fix", "photos", "-m", "masks", "--dilate", "-1"], "--dilate"),
+        (["fix", "photos", "-m", "masks", "--to", "bmp"], "png, jpg, tiff or webp"),
+        (["fix", "photos", "-m", "masks", "--device", "gpu"], "--device"),
+        (["fix", "photos", "-m", "masks", "--device", "cuda:x"], "--device"),
+        (["fix", "photos", "-m", "masks", "--max-mpixels", "0"], "--max-mpixels"),
+        (["fix", "photos", "-m", "masks", "--max-mpixels", "nan"], "--max-mpixels"),
+        (["fix", "photos", "-m", "masks", "--threads", "0"], "--threads"),
+        (["fix", "photos", "-m", "masks", "-o", "photos"], "is an input folder"),
+        (["fix", "photos", "-m", "masks", "-0"], "--files-from"),
+        (["fix", "-", "photos", "-m", "masks"], "stdin"),
+        (["fix", "-", "-m", "masks/a.png", "--json"], "--json"),
+        (["fix", "-", "-m", "masks"], "expected a file"),
+        (["fix", "-", "-m", "masks/a.png", "-o", "x.png"], "stdout"),
+        (["fix", "photos", "-m", "masks", "--no-such-option"], "--no-such-option"),
+        (["detect", "photos"], "detect"),
+    ],
+)
+def test_usage_errors_are_one_sentence_and_write_nothing(here, flat, arguments, words):
+    before = list_files()
+    result = call(*arguments, data=b"")
+    assert result.exit_code == 2
+    assert words in " ".join(result.stderr.split())
+    assert "Traceback" not in result.stderr
+    assert result.stdout == ""
+    assert list_files() == before
+
+
+# A run
+
+
+def test_a_folder_is_restored_and_summed_up(here, flat):
+    result = call("fix", "photos/", "--mask", "masks")
+    assert result.exit_code == 0
+    assert result.stdout == ""
+    assert "restored   photos/a.png -> photos-restored/a.png" in result.stderr
+    assert "2 photographs: 2 restored in" in result.stderr
+    assert "running on cpu" in result.stderr
+    assert Path("photos-restored/sub/b.png").is_file()
+
+
+def test_long_names_are_not_wrapped(here, flat):
+    name = "a" * 120 + ".png"
+    write_picture(Path("photos") / name, draw_photo())
+    write_picture(Path("masks") / name, draw_mask())
+    assert f"photos/{name} -> photos-restored/{name}" in call("fix", "photos", "-m", "masks").stderr
+
+
+def test_failures_are_listed_at_the_end_and_the_others_go_on(here, flat):
+    Path("photos/0.png").write_bytes(encode_picture(draw_photo())[:60])
+    write_picture(Path("masks/0.png"), draw_mask())
+    write_picture(Path("photos/[x].png"), draw_photo())
+    result = call("fix", "photos", "-m", "masks")
+    assert result.exit_code == 1
+    lines = result.stderr.splitlines()
+    at = lines.index("failed:")
+    assert [line.split(":")[0].strip() for line in lines[at + 1 : at + 3]] == [
+        "photos/0.png",
+        "photos/[x].png",
+    ]
+    assert "looked for [x].png.png" in lines[at + 2]
+    assert "2 restored, 2 failed" in lines[-1]
+
+
+def test_quiet_prints_failures_only(here, flat):
+    assert call("fix", "photos", "-m", "masks", "-q").stderr == ""
+    write_picture(Path("photos/c.png"), draw_photo())
+    result = call("fix", "photos", "-m", "masks", "-q")
+    assert result.exit_code == 1
+    assert len(result.stderr.splitlines()) == 2
+    assert "photos/c.png" in result.stderr
+
+
+def test_files_that_claim_to_be_pictures_are_named(here, flat):
+    Path("photos/broken.jpg").write_bytes(b"")
+    Path("photos/notes.txt").write_text("hello")
+    Path("photos/.DS_Store").write_bytes(b"\0\0\0\1Bud1")
+    result = call("fix", "photos", "-m", "masks")
+    assert result.exit_code == 0
+    assert "2 files are no pictures" in result.stderr
+    assert "photos/broken.jpg" in result.stderr
+    assert "notes.txt" not in result.stderr
+    result = call("fix", "photos", "-m", "masks", "-v")
+    assert "photos/notes.txt" in result.stderr
+    assert ".DS_Store" not in result.stderr
+    assert "mask masks/a.png" in result.stderr
+
+
+def test_json_is_all_of_stdout_and_fits_the_schema(here, flat):
+    write_picture(Path("photos/c.png"), draw_photo())
+    result = call("fix", "photos", "-m", "masks", "--json")
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    schema = read_schema()
+    for record in lines[:-1]:
+        jsonschema.validate(record, schema)
+    jsonschema.validate(lines[-1], {"$ref": "#/$defs/summary", "$defs": schema["$defs"]})
+    assert [line.get("status") for line in lines] == ["restored", "failed", "restored", None]
+    assert lines[-1]["summary"]["exit_code"] == result.exit_code == 1
+    assert "2 restored, 1 failed" in result.stderr
+
+
+def test_a_dry_run_prints_the_plan_and_writes_nothing(here, flat):
+    write_picture(Path("photos/c.png"), draw_photo())
+    write_picture(Path("photos-restored/a.png"), draw_photo())
+    before = list_files()
+    result = call("fix", "photos", "-m", "masks", "--dry-run")
+    assert result.exit_code == 0
+    assert list_files() == before
+    lines = result.stdout.splitlines()
+    expected = "photos/a.png -> photos-restored/a.png  (mask masks/a.png; output exists)"
+    assert lines[0] == expected
+    assert lines[1].startswith("photos/c.png -> photos-restored/c.png  (no mask in masks")
+    assert lines[2] == "photos/sub/b.png -> photos-restored/sub/b.png  (mask masks/sub/b.png)"
+    assert "3 photographs, 1 without a mask" in result.stderr
+    planned = call("fix", "photos", "-m", "masks", "--dry-run", "--json").stdout.splitlines()
+    assert json.loads(planned[0]) == {
+        "input": "photos/a.png",
+        "output": "photos-restored/a.png",
+        "mask": "masks/a.png",
+        "output_exists": True,
+    }
+
+
+def test_an_empty_folder_is_nothing_to_do(here, flat):
+    Path("empty").mkdir()
+    result = call("fix", "empty", "-m", "masks")
+    assert result.exit_code == 0
+    assert "nothing to do" in result.stderr
+    assert not Path("empty-restored").exists()
+
+
+def test_again_skips_and_overwrite_restores_again(here, flat):
+    for expected in ("2 restored", "2 skipped"):
+        assert expected in call("fix", "photos", "-m", "masks").stderr
+    assert "2 restored" in call("fix", "photos", "-m", "masks", "--overwrite").stderr
+    assert flat.calls == 4
+
+
+def test_options_arrive(here, flat, monkeypatch):
+    seen = []
+    network = Network(flat, "cpu", "a" * 64)
+    monkeypatch.setattr(pipeline, "load_network", lambda options: seen.append(options) or network)
+    arguments = (
+        "fix photos -m masks -o out --dilate 3 --to png --accept-reencode --overwrite "
+        "--no-preserve-times --max-mpixels 7.5 --device cuda:1 --weights w.safetensors "
+        "--threads 2 --include *.png --exclude sub --follow-links"
+    )
+    result = call(*arguments.split())
+    assert result.exit_code == 0
+    assert seen == [
+        RestoreOptions(
+            dilate=3,
+            to="png",
+            accept_reencode=True,
+            overwrite=True,
+            preserve_times=False,
+            max_mpixels=7.5,
+            device="cuda:1",
+            weights=Path("w.safetensors"),
+            threads=2,
+        )
+    ]
+    assert list_files()[-1] != "out/sub/b.png"
+    assert Path("out/a.png").is_file()
+    assert not Path("out/sub").exists()
+    assert Path("out/a.png").stat().st_mtime != Path("photos/a.png").stat().st_mtime
+    hole = np.asarray(Image.open("out/a.png"))[1 + 1 : 12, 7:19] == 128
+    assert hole.all(axis=2).sum() > 24  # dilated
+
+
+def test_files_from_stdin(here, flat):
+    result = call("fix", "--files-from", "-", "-0", "-m", "masks", data=b"photos/a.png\0")
+    assert result.exit_code == 0
+    assert Path("photos/a-restored.png").is_file()
+
+
+def test_one_picture_through_a_pipe(here, flat):
+    data = Path("photos/a.png").read_bytes()
+    result = call("fix", "-", "-m", "masks/a.png", data=data)
+    assert result.exit_code == 0
+    after = np.asarray(Image.open(io.BytesIO(result.stdout_bytes)))
+    hole = draw_mask() > 0
+    assert (after[hole] == 128).all()
+    assert np.array_equal(after[~hole], draw_photo(seed=1)[~hole])
+    result = call("fix", "-", "-m", "masks/a.png", data=b"no picture")
+    assert result.exit_code == 1
+    assert result.stdout_bytes == b""
+    assert "stdin: not a picture" in result.stderr
+
+
+# Other exit codes
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (WeightsError("w: damaged."), 4),
+        (DeviceError("--device cuda: none."), 4),
+        (PlanError("no."), 2),
+        (RuntimeError("oops"), 70),
+    ],
+)
+def test_exit_codes_of_errors(here, monkeypatch, error, code):
+    def fail(options):
+        raise error
+
+    monkeypatch.setattr(pipeline, "load_network", fail)
+    result = call("fix", "photos", "-m", "masks")
+    assert result.exit_code == code
+    assert str(error) in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not Path("photos-restored").exists()
+    debugged = call("fix", "photos", "-m", "masks", "--debug")
+    assert debugged.exit_code == code
+    assert "Traceback" in debugged.stderr
+
+
+def test_a_fault_in_one_photograph_is_70_and_the_others_are_done(here, flat, monkeypatch):
+    inpaint = flat.inpaint
+
+    def fail_once(image, mask):
+        if flat.calls == 0:
+            flat.calls += 1
+            raise RuntimeError("oops")
+        return inpaint(image, mask)
+
+    monkeypatch.setattr(flat, "inpaint", fail_once)
+    result = call("fix", "photos", "-m", "masks")
+    assert result.exit_code == 70
+    assert "internal error: RuntimeError: oops" in result.stderr
+    assert Path("photos-restored/sub/b.png").is_file()
+
+
+def test_an_interrupt_is_130_and_says_what_is_left(here, flat, monkeypatch):
+    inpaint = flat.inpaint
+
+    def interrupt(image, mask):
+        if flat.calls == 1:
+            raise KeyboardInterrupt
+        return inpaint(image, mask)
+
+    monkeypatch.setattr(flat, "inpaint", interrupt)
+    result = call("fix", "photos", "-m", "masks")
+    assert result.exit_code == 130
+    assert "1 of 2 not done" in result.stderr
+    assert "1 restored" in result.stderr
+    assert list_files()[-4:] == [
+        "photos-restored/.restorepix/run.jsonl",
+        "photos-restored/a.png",
+        "photos/a.png",
+        "photos/sub/b.png",
+    ]
+    assert "1 restored, 1 skipped" in call_again(monkeypatch, flat, inpaint).stderr
+
+
+def call_again(monkeypatch, flat, inpaint):
+    monkeypatch.setattr(flat, "inpaint", inpaint)
+    return call("fix", "photos", "-m", "masks")
+
+
+# verify
+
+
+def test_verify(here, flat):
+    call("fix", "photos/a.png", "-m", "masks/a.png", "-o", "b.png", "--dilate", "1")
+    result = call("verify", "photos/a.png", "b.png", "-m", "masks/a.png", "--dilate", "1")
+    assert result.exit_code == 0
+    assert re.fullmatch(r"[0-9a-f]{64}\n", result.stdout)
+    assert call("verify", "photos/a.png", "photos/a.png").exit_code == 0
+    result = call("verify", "photos/a.png", "b.png", "-m", "masks/a.png")
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert "b.png" in result.stderr
+    result = call("verify", "photos/a.png", "gone.png")
+    assert result.exit_code == 1
+    assert "gone.png: cannot be opened" in result.stderr
+
+
+# Real processes
+
+
+def test_a_process_restores_with_a_real_network(here, tiny_weights):
+    done = call_process(
+        "fix", "photos", "-m", "masks", "--json", "--weights", str(tiny_weights), "--device", "cpu"
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    assert [json.loads(line).get("status") for line in done.stdout.splitlines()] == [
+        "restored",
+        "restored",
+        None,
+    ]
+    assert b"2 restored" in done.stderr
+
+
+def test_weights_that_are_no_weights_are_4(here):
+    Path("w.safetensors").write_bytes(b"x" * 100)
+    done = call_process("fix", "photos", "-m", "masks", "--weights", "w.safetensors")
+    assert done.returncode == 4
+    assert b"expected a safetensors file" in done.stderr
+    assert not Path("photos-restored").exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_process_with_130_and_leaves_nothing_half(here, number):
+    program = """
+        import sys, time
+        from conftest import FlatInpainter
+        from restorepix import cli, pipeline
+        class Slow(FlatInpainter):
+            def inpaint(self, image, mask):
+                print("here", flush=True)
+                time.sleep(60)
+        pipeline.load_network = lambda options: pipeline.Network(Slow(), "cpu", "a" * 64)
+        sys.argv = ["restorepix", "fix", "photos", "-m", "masks"]
+        cli.main()
+    """
+    paths = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    process = subprocess.Popen(
+        [sys.executable, "-c", "\n".join(line[8:] for line in program.splitlines())],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": paths},
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"here\n"
+    begin = time.monotonic()
+    process.send_signal(number)
+    _, stderr = process.communicate(timeout=30)
+    assert process.returncode == 130, stderr.decode()
+    assert time.monotonic() - begin < 20
+    assert b"2 of 2 not done" in stderr
+    assert b"Traceback" not in stderr
+    assert not Path("photos-restored/a.png").exists()
