@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy.typing as npt
 
+EXIF = "exif"
+"""Key of ``Photo.extra``: the EXIF block as the file holds it, empty bytes where it has none."""
 ORIENTATION_TAG = 0x0112
 _SHORT = 3
 _HEADER = b"Exif\x00\x00"

@@ -27,7 +27,12 @@ import numpy as np
 import numpy.typing as npt
 
 from restorepix.errors import UnreadableError, UnsupportedError
-from restorepix.formats.exif import apply_orientation, read_orientation, undo_orientation
+from restorepix.formats.exif import (
+    EXIF,
+    apply_orientation,
+    read_orientation,
+    undo_orientation,
+)
 from restorepix.formats.known import PLANES, Plane, compare_known, compare_parts
 from restorepix.formats.limits import check_pixels
 from restorepix.formats.samples import clip_mask, look_up, pack_bits, replace_indices, unpack_bits
@@ -63,6 +68,9 @@ _BAND_BYTES = 1 << 25
 _MAX_PROFILE_BYTES = 1 << 26
 """An ICC profile that inflates to more than this is not believed."""
 _IDAT_BYTES = 1 << 20
+_NEW_FILTER = 4
+"""Of every row of a new file: Paeth, within 2 % of choosing row by row on photographs."""
+_NEW_LEVEL = 6
 
 
 class Chunk(NamedTuple):
@@ -155,11 +163,12 @@ def read_png(data: bytes, name: str, max_mpixels: float) -> Photo:
         raise UnsupportedError(f"{name}: {header.width} columns; at most {_MAX_WIDTH} are read.")
     samples = _decode_samples(data, chunks, header, name)
     stored = _Stored(header, chunks, samples, *_read_palette(data, chunks, header, name))
-    orientation = read_orientation(_content(data, chunks, b"eXIf"))
+    exif = _content(data, chunks, b"eXIf")
+    orientation = read_orientation(exif)
     page = _build_page(stored, _read_profile(data, chunks), orientation)
     indices = Plane("palette indices", apply_orientation(samples[..., 0], orientation), False)
     planes = [(indices,) if stored.palette is not None else ()]
-    return Photo("png", (page,), orientation, data, {"png": stored, PLANES: planes})
+    return Photo("png", (page,), orientation, data, {"png": stored, PLANES: planes, EXIF: exif})
 
 
 def split_chunks(data: bytes, name: str) -> tuple[Chunk, ...]:
@@ -550,6 +559,39 @@ def _predict_paeth(left: UInt8, up: UInt8, corner: UInt8) -> UInt8:
     to_left, to_up, to_corner = np.abs(b - c), np.abs(a - c), np.abs(a + b - 2 * c)
     use_left = (to_left <= to_up) & (to_left <= to_corner)
     return np.where(use_left, left, np.where(to_up <= to_corner, up, corner))
+
+
+def build_png(samples: npt.NDArray[Any], icc: bytes | None, exif: bytes) -> bytes:
+    """Return a new PNG file.
+
+    Args:
+        samples: ``(H, W, C)`` uint8 or uint16: grey, grey and alpha, RGB, RGB and alpha.
+        icc: its profile, or None.
+        exif: its EXIF block, or nothing.
+    """
+    height, width, channels = samples.shape
+    color = {1: _GREY, 2: _GREY_ALPHA, 3: _RGB, 4: _RGB_ALPHA}[channels]
+    header = _Header(width, height, 8 * samples.itemsize, color, False)
+    fields = (width, height, header.bits, color, 0, 0, 0)
+    deflater = zlib.compressobj(_NEW_LEVEL)
+    packed: list[bytes] = []
+    for top, rows in _bands(height, header.row_bytes(width)):
+        current = _pack(samples[top : top + rows], header)
+        above = np.zeros_like(current)
+        above[1:] = current[:-1]
+        if top:
+            above[0] = _pack(samples[top - 1 : top], header)[0]
+        filtered = np.full((rows, current.shape[1] + 1), _NEW_FILTER, np.uint8)
+        _refilter(filtered, np.arange(rows), current, above, header.pixel_bytes)
+        packed.append(deflater.compress(filtered.data))
+    packed.append(deflater.flush())
+    parts = [SIGNATURE, build_chunk(b"IHDR", struct.pack(">IIBBBBB", *fields))]
+    if icc is not None:
+        parts.append(build_chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(icc, 9)))
+    if exif:
+        parts.append(build_chunk(b"eXIf", exif))
+    parts += [build_chunk(b"IDAT", b"".join(packed)), build_chunk(b"IEND", b"")]
+    return b"".join(parts)
 
 
 def verify_png(before: bytes, after: bytes, masks: Sequence[BoolMask | None], name: str) -> str:

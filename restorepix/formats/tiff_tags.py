@@ -144,6 +144,46 @@ class TiffFile:
         return values[0] if values else default
 
 
+class Field(NamedTuple):
+    """The values of a tag outside of any file."""
+
+    kind: int
+    values: int
+    """Number of values."""
+    content: bytes
+
+
+Fields = dict[int, "Field | Fields"]
+"""Tag number -> its values, or the directory it points to."""
+
+
+def build_directory(order: Literal["<", ">"], fields: Fields, start: int) -> bytes:
+    """Return a classic directory, followed by its values and the directories it points to.
+
+    Args:
+        order: of bytes, which contents have already.
+        fields: what it holds.
+        start: even offset in the file where it will stand.
+    """
+    entries: list[bytes] = []
+    values = bytearray()
+    first = start + 2 + 12 * len(fields) + 4
+    for number, field in sorted(fields.items()):
+        place = first + len(values)
+        if isinstance(field, dict):
+            values += build_directory(order, field, place)
+            field = Field(_LONG, 1, struct.pack(order + "I", place))
+        head = struct.pack(order + "HHI", number, field.kind, field.values)
+        if len(field.content) > 4:
+            entries.append(head + struct.pack(order + "I", place))
+            values += field.content
+        else:
+            entries.append(head + field.content.ljust(4, b"\0"))
+        values += b"\0" * (len(values) % 2)
+    count = struct.pack(order + "H", len(entries))
+    return count + b"".join(entries) + bytes(4) + bytes(values)
+
+
 class TiffPatcher(TiffFile):
     """Overwrites values and appends data in a copy of the file."""
 

@@ -116,17 +116,13 @@ def build_png(
 
 
 def exif_block(orientation, order="<"):
-    """Return a minimal EXIF block with an orientation and a maker note."""
+    """Return a small EXIF block with an orientation, and a maker note in its EXIF directory."""
+    note = b"maker\0note\xff!"
     head = (b"II" if order == "<" else b"MM") + struct.pack(order + "HI", 42, 8)
-    entries = struct.pack(order + "HHIHH", 0x0112, 3, 1, orientation, 0)
-    entries += struct.pack(order + "HHII", 0x927C, 7, 12, 38)
-    return (
-        head
-        + struct.pack(order + "H", 2)
-        + entries
-        + struct.pack(order + "I", 0)
-        + b"maker\0note\xff!"
-    )
+    first = struct.pack(order + "HHHIHH", 2, 0x0112, 3, 1, orientation, 0)
+    first += struct.pack(order + "HHIII", 0x8769, 4, 1, 38, 0)
+    second = struct.pack(order + "HHHIII", 1, 0x927C, 7, len(note), 56, 0)
+    return head + first + second + note
 
 
 def repair(page, mask, seed=1):
