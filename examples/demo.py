@@ -5,6 +5,7 @@
 makes ``out/damaged`` (a small tree of photographs from scikit-image, with scratches, writing and
 stains painted on them), ``out/masks`` (where the damage is), ``out/restored`` (made by
 ``restorepix fix``) and ``out/contact_sheet.png``, and says how close the repairs came.
+``out/before-after.png`` is the picture in the README.
 
 Exit code: that of ``restorepix``, or 1 when a restored file is missing or a known pixel changed.
 """
@@ -29,6 +30,7 @@ from rich.console import Console
 from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # training/ lies in the checkout
+from restorepix.tiles import Box
 from training.contact_sheet import write_contact_sheet
 from training.damage import DamageKind, damage_photo
 
@@ -57,6 +59,8 @@ class Exhibit:
     """Bits a channel in the file, 8 or 16."""
     orientation: int = 1
     """EXIF orientation: 1 = stored as displayed, 6 = stored a quarter turn to the left."""
+    close_up: Box | None = None
+    """What the README's picture shows of it, pixel by pixel."""
 
     @property
     def is_lossless(self) -> bool:
@@ -65,13 +69,38 @@ class Exhibit:
 
 
 EXHIBITS = (
-    Exhibit("family/1962/astronaut.jpg", "astronaut", ("scratch", "dust"), seed=17),
-    Exhibit("family/1962/No. 14 (camera).png", "camera", ("scratch", "fold"), seed=1),
+    Exhibit(
+        "family/1962/astronaut.jpg",
+        "astronaut",
+        ("scratch", "dust"),
+        seed=17,
+        close_up=Box(0, 90, 256, 256),
+    ),
+    Exhibit(
+        "family/1962/No. 14 (camera).png",
+        "camera",
+        ("scratch", "fold"),
+        seed=1,
+        close_up=Box(40, 120, 256, 256),
+    ),
     Exhibit("family/pets/chelsea.JPG", "chelsea", ("hair", "caption"), seed=19),
-    Exhibit("Dachböden/Kaffee – café.jpg", "coffee", ("date", "scratch"), seed=9, orientation=6),
+    Exhibit(
+        "Dachböden/café.jpg",
+        "coffee",
+        ("date", "scratch"),
+        seed=9,
+        orientation=6,
+        close_up=Box(144, 344, 256, 256),
+    ),
     Exhibit("garage/motorcycle.png", "stereo_motorcycle", ("watermark", "scratch"), seed=42),
     Exhibit("sky/moon-16bit.png", "moon", ("dust", "hair"), seed=8, bits=16),
-    Exhibit("sky/rocket.png", "rocket", ("blob", "stain", "caption"), seed=31),
+    Exhibit(
+        "sky/rocket.png",
+        "rocket",
+        ("blob", "stain", "caption"),
+        seed=31,
+        close_up=Box(10, 240, 256, 256),
+    ),
 )
 
 
@@ -123,6 +152,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             [describe_repair(repair) for repair in repairs],
         )
         console.print(f"Look at {sheet}")
+        write_close_ups(repairs, out / "before-after.png")
     broken = [repair.exhibit.path for repair in repairs if not repair.kept]
     if broken:
         console.print(f"Known pixels changed in: {', '.join(broken)}", style="bold red")
@@ -232,6 +262,24 @@ def describe_repair(repair: Repair) -> str:
     """One line above a row of the contact sheet."""
     gain = f"{repair.psnr_before:.1f} to {repair.psnr_after:.1f} dB in the hole"
     return f"{repair.exhibit.path}   {', '.join(repair.exhibit.damage)}   {gain}"
+
+
+def write_close_ups(repairs: Sequence[Repair], path: Path) -> None:
+    """Draw the README's picture, ``docs/before-after.png``: parts of some photographs, unscaled."""
+    shown = [(repair, box) for repair in repairs if (box := repair.exhibit.close_up)]
+    if not shown:
+        return
+    write_contact_sheet(
+        path,
+        [
+            [repair.before[box.slices()] for repair, box in shown],
+            [repair.mask[box.slices()] for repair, box in shown],
+            [repair.after[box.slices()] for repair, box in shown],
+        ],
+        [", ".join(repair.exhibit.damage) for repair, _ in shown],
+        ["before", "mask", "after"],
+        cell_px=256,
+    )
 
 
 def build_table(repairs: Sequence[Repair]) -> Table:

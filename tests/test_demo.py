@@ -160,9 +160,36 @@ def test_exit_code_tells(made, tmp_path, monkeypatch, capsys, code, forgotten, b
     monkeypatch.setattr(demo, "run_restorepix", pretend)
     assert demo.main(["--out", str(tmp_path)]) == expected
     assert (tmp_path / "contact_sheet.png").is_file()
+    assert (tmp_path / "before-after.png").is_file()
     printed = capsys.readouterr().out
     assert ("not restored" in printed) == bool(forgotten)
     assert ("Known pixels changed" in printed) == bool(broken)
+
+
+@pytest.mark.parametrize("survivors", [[], ["moon"]])
+def test_what_is_left_is_shown_when_photographs_fail(tmp_path, monkeypatch, capsys, survivors):
+    def pretend(out: Path, device: str, weights: Path | None) -> int:
+        for photograph in survivors:
+            path = pick(photograph).path
+            (out / "restored" / path).parent.mkdir(parents=True)
+            shutil.copy(out / "damaged" / path, out / "restored" / path)
+        return 1
+
+    monkeypatch.setattr(demo, "run_restorepix", pretend)
+    assert demo.main(["--out", str(tmp_path)]) == 1
+    assert (tmp_path / "contact_sheet.png").exists() == bool(survivors)
+    missing = len(demo.EXHIBITS) - len(survivors)
+    assert f"{missing} of 7 photographs not restored" in capsys.readouterr().out
+
+
+def test_close_ups_lie_inside_their_photographs():
+    boxes = [(e, e.close_up) for e in demo.EXHIBITS if e.close_up]
+    assert len(boxes) >= 3
+    for exhibit, box in boxes:
+        height, width = demo.read_truth(exhibit).shape[:2]
+        assert box.bottom <= height
+        assert box.right <= width
+        assert demo.damage_exhibit(exhibit)[1][box.slices()].mean() > 0.03
 
 
 @pytest.fixture
