@@ -130,11 +130,13 @@ def _check_file(path: Path) -> WeightsFile:
 
 def _read_header(path: Path, start: bytes, read: Any, size: int) -> dict[str, Any]:
     claimed = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
-    if start[:2] == b"PK" or start[:1] == b"\x80":
+    plausible = 2 <= claimed <= min(MAX_HEADER_BYTES, size - 8)
+    # Read as a length, the first bytes of a pickle are far too large; 0x80 alone can be a length.
+    if not plausible and (start[:2] == b"PK" or start[:1] == b"\x80"):
         kind = "a pickle (PyTorch) file, which could run code when loaded"
     elif size > MAX_FILE_BYTES:
         kind = f"{size / 1e9:.1f} GB large, more than any model here"
-    elif not 2 <= claimed <= min(MAX_HEADER_BYTES, size - 8):
+    elif not plausible:
         kind = "no safetensors file or a truncated one"
     else:
         try:
