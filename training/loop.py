@@ -183,6 +183,7 @@ class Trainer:
             "generator": asdict(self.model.config),
         }
         (fresh / "state.json").write_text(json.dumps(about, indent=1))
+        # state.json was written last: with it, the new folder is whole even without this rename.
         shutil.rmtree(folder, ignore_errors=True)
         fresh.rename(folder)
 
@@ -245,8 +246,11 @@ def main() -> None:
     device = torch.device(options.device)
     trainer = Trainer(train, generator, device)
     checkpoint = options.run / "checkpoint"
+    fresh = checkpoint.with_name("checkpoint.part")
     if checkpoint.is_dir():
         trainer.load(checkpoint)
+    elif (fresh / "state.json").is_file():  # killed between removing the old and renaming the new
+        trainer.load(fresh)
     elif options.start:
         trainer.start_from(options.start)
     pixels, index = open_cache(options.cache, device)
@@ -256,20 +260,19 @@ def main() -> None:
     )  # fmt: skip
     batches = Batches(pixels, index, torch.from_numpy(bank).to(device), train.batch, train.seed)
     began = saved = time.monotonic()
-    refined_sum = coarse_sum = 0.0
+    recent: list[tuple[float, float]] = []
     options.run.mkdir(parents=True, exist_ok=True)
     while trainer.step < train.steps and time.monotonic() - began < options.minutes * 60:
-        refined, coarse = trainer.take_step(*batches.draw(trainer.step))
-        refined_sum, coarse_sum = refined_sum + refined, coarse_sum + coarse
+        recent.append(trainer.take_step(*batches.draw(trainer.step)))
         if trainer.step % 100 == 0:
             line = {
                 "step": trainer.step,
-                "refined": round(refined_sum / 100, 5),
-                "coarse": round(coarse_sum / 100, 5),
+                "refined": round(float(np.mean([refined for refined, _ in recent])), 5),
+                "coarse": round(float(np.mean([coarse for _, coarse in recent])), 5),
                 "lr": learning_rate(train, trainer.step),
                 "seconds": round(time.monotonic() - began, 1),
             }
-            refined_sum = coarse_sum = 0.0
+            recent.clear()
             with (options.run / "log.jsonl").open("a") as log:
                 log.write(json.dumps(line) + "\n")
             sys.stderr.write(json.dumps(line) + "\n")

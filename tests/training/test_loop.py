@@ -1,0 +1,164 @@
+"""The training loop: it learns, it resumes to the bit, it exports what the package loads."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from restorepix.errors import WeightsError
+from restorepix.models.generator import GeneratorConfig
+from restorepix.models.loading import find_weights, load_generator
+from training.data import Batches
+from training.export import export_weights
+from training.loop import TrainConfig, Trainer, learning_rate, read_recipe
+
+TINY = GeneratorConfig(coarse_channels=(8, 8, 8), refine_channels=(8, 8, 8), match_channels=4)
+CONFIG = TrainConfig(steps=12, batch=2, crop_px=32, masks=8, warmup=2, attention_from=0.5)
+CPU = torch.device("cpu")
+
+
+def make_batches() -> Batches:
+    rng = np.random.default_rng(0)
+    photo = np.cumsum(rng.integers(-2, 3, (64, 64, 3)), axis=1).clip(0, 255).astype(np.uint8)
+    masks = np.zeros((8, 32, 32), np.uint8)
+    for number in range(8):
+        masks[number, 4 + number : 12 + number, 8:20] = 1
+    index = torch.tensor([[0, 64, 64]])
+    return Batches(
+        torch.from_numpy(photo.ravel()), index, torch.from_numpy(masks), CONFIG.batch, CONFIG.seed
+    )
+
+
+def train(trainer: Trainer, until: int) -> list[tuple[float, float]]:
+    batches = make_batches()
+    return [trainer.take_step(*batches.draw(trainer.step)) for _ in range(until - trainer.step)]
+
+
+@pytest.mark.parametrize("pause", [4, 8])  # before and after attention joins
+def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tmp_path, pause):
+    whole = Trainer(CONFIG, TINY, CPU)
+    losses = train(whole, CONFIG.steps)
+    first = Trainer(CONFIG, TINY, CPU)
+    train(first, pause)
+    first.save(tmp_path / "checkpoint")
+    second = Trainer(CONFIG, TINY, CPU)
+    second.load(tmp_path / "checkpoint")
+    assert second.step == pause
+    assert train(second, CONFIG.steps) == losses[pause:]
+    for model in ("model", "average"):
+        ours, theirs = (getattr(t, model).state_dict() for t in (second, whole))
+        for name in theirs:
+            assert torch.equal(ours[name], theirs[name]), name
+
+
+def test_two_runs_of_one_seed_are_the_same_and_another_seed_is_not():
+    runs = []
+    for seed in (1, 1, 2):
+        trainer = Trainer(dataclasses.replace(CONFIG, seed=seed), TINY, CPU)
+        runs.append(train(trainer, 3))
+    assert runs[0] == runs[1] != runs[2]
+
+
+def test_attention_joins_at_its_step_and_its_weights_start_to_move():
+    trainer = Trainer(CONFIG, TINY, CPU)
+    train(trainer, 6)
+    assert trainer.model.refine.join.weight.abs().max() == 0
+    train(trainer, 8)
+    assert trainer.model.config.attention
+    assert trainer.model.refine.join.weight.abs().max() > 0
+
+
+def test_a_loss_that_is_not_finite_stops_the_run():
+    trainer = Trainer(CONFIG, TINY, CPU)
+    image, mask = make_batches().draw(0)
+    with pytest.raises(FloatingPointError, match="step 0"):
+        trainer.take_step(image * float("nan"), mask)
+
+
+def test_the_learning_rate_warms_up_and_falls_to_its_end():
+    config = TrainConfig(steps=1000, lr=1e-3, lr_end=1e-6, warmup=100)
+    assert learning_rate(config, 0) == pytest.approx(1e-5)
+    assert learning_rate(config, 99) == pytest.approx(1e-3)
+    assert learning_rate(config, 550) == pytest.approx((1e-3 + 1e-6) / 2)
+    assert learning_rate(config, 1000) == pytest.approx(1e-6)
+
+
+def test_every_recipe_reads_and_unknown_keys_are_refused(tmp_path):
+    recipes = sorted((Path(__file__).parents[2] / "training" / "recipes").glob("*.toml"))
+    assert recipes
+    for recipe in recipes:
+        assert read_recipe(recipe)[0].steps > 0
+    bad = tmp_path / "bad.toml"
+    bad.write_text("[train]\nsteps = 1\nlearning_rate = 2\n")
+    with pytest.raises(ValueError, match="learning_rate"):
+        read_recipe(bad)
+
+
+def test_an_exported_checkpoint_loads_with_its_own_config(tmp_path):
+    trainer = Trainer(CONFIG, TINY, CPU)
+    train(trainer, 8)
+    trainer.save(tmp_path / "checkpoint")
+    out = tmp_path / "tiny.safetensors"
+    digest = export_weights(tmp_path / "checkpoint", out)
+    assert find_weights(out).sha256 == digest
+    generator = load_generator(out, CPU)
+    assert generator.config == TINY
+    for name, tensor in trainer.average.state_dict().items():
+        assert torch.allclose(generator.state_dict()[name], tensor, rtol=1e-3, atol=1e-6)
+    plain = export_weights(tmp_path / "checkpoint", tmp_path / "plain.safetensors", attention=False)
+    assert plain != digest
+    assert not load_generator(tmp_path / "plain.safetensors", CPU).config.attention
+
+
+def test_a_weight_beyond_float16_is_not_exported(tmp_path):
+    trainer = Trainer(CONFIG, TINY, CPU)
+    with torch.no_grad():
+        trainer.average.coarse.stem.weight.fill_(1e6)
+    trainer.save(tmp_path / "checkpoint")
+    with pytest.raises(OverflowError, match="stem"):
+        export_weights(tmp_path / "checkpoint", tmp_path / "x.safetensors")
+    with pytest.raises(WeightsError):
+        load_generator(tmp_path / "x.safetensors", CPU)
+
+
+@pytest.mark.slow
+def test_a_killed_process_leaves_a_checkpoint_that_continues(tmp_path):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    rng = np.random.default_rng(0)
+    for number in range(2):
+        noise = rng.integers(0, 256, (64, 64, 3), np.uint8)
+        (photos / f"{number}.png").write_bytes(cv2.imencode(".png", noise)[1].tobytes())
+    recipe = tmp_path / "tiny.toml"
+    recipe.write_text(
+        "[train]\nsteps = 100000\nbatch = 2\ncrop_px = 32\nmasks = 8\nattention_from = 1.0\n"
+        "[generator]\ncoarse_channels = [8, 8, 8]\nrefine_channels = [8, 8, 8]\n"
+    )
+    cache, run = tmp_path / "cache", tmp_path / "run"
+    python = [sys.executable, "-m"]
+    root = Path(__file__).parents[2]
+    subprocess.run(
+        [*python, "training.data", photos, "--out", cache, "--min-side", "32"], cwd=root, check=True
+    )
+    command = [*python, "training.loop", recipe, "--cache", cache, "--run", run, "--save-every"]
+    with subprocess.Popen([*command, "0.05"], cwd=root, stderr=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 120
+        while not (run / "checkpoint" / "state.json").is_file():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        time.sleep(1)
+        os.kill(process.pid, signal.SIGKILL)
+    states = [run / "checkpoint" / "state.json", run / "checkpoint.part" / "state.json"]
+    reached = max(json.loads(s.read_text())["step"] for s in states if s.is_file())
+    assert reached > 0
+    subprocess.run([*command, "60", "--minutes", "0.03"], cwd=root, check=True)
+    assert json.loads(states[0].read_text())["step"] > 0
