@@ -461,17 +461,20 @@ def _describe_details(result: Result, mask: Path | None) -> str:
 
 def _say_ignored(plan: Plan, talk: _Talk) -> None:
     """Say how many files are passed over, and name those that claim to be pictures."""
+    from rich.text import Text
+
     from restorepix.inputs import PICTURE_SUFFIXES
     from restorepix.report import show_name
 
     if plan.masks:
-        talk.say(f"{len(plan.masks)} masks lie among the pictures and are not restored")
-    if not plan.ignored:
-        return
-    talk.say(f"{len(plan.ignored)} files are no pictures and are passed over")
+        talk.say(f"masks among the pictures, not restored: {len(plan.masks)}")
+    if plan.ignored:
+        talk.say(f"files that are no pictures, passed over: {len(plan.ignored)}")
     for path in plan.ignored:
-        if talk.verbose or path.suffix.lower() in PICTURE_SUFFIXES:
-            talk.console.print(f"  {show_name(str(path))}", markup=False, soft_wrap=True)
+        claims = path.suffix.lower() in PICTURE_SUFFIXES
+        if talk.verbose or claims:
+            note = " (named like a picture, but its content is none)" if claims else ""
+            talk.say(Text(f"  {show_name(str(path))}{note}"))
 
 
 def _print_plan(plan: Plan, talk: _Talk) -> None:

@@ -18,6 +18,8 @@ from restorepix.options import WalkOptions
 JOURNAL_FOLDER = ".restorepix"
 """Folder of a run's journal, inside its output folder."""
 JOURNAL_NAME = "run.jsonl"
+SIDECAR_SUFFIX = ".xmp"
+"""Files that travel with their picture (:func:`restorepix.write.copy_sidecars`)."""
 PICTURE_SUFFIXES: tuple[str, ...] = tuple(end for ends in SUFFIXES.values() for end in ends)
 """File name endings that people give to pictures, lower case, with their dot."""
 
@@ -47,7 +49,7 @@ class Found:
     sources: tuple[Source, ...]
     """Every file to restore, in order."""
     ignored: tuple[Path, ...]
-    """Files in folders that are no pictures by content."""
+    """Files in folders that are neither pictures by content nor sidecars."""
 
 
 def find_inputs(
@@ -80,7 +82,8 @@ def find_inputs(
     for path in paths:
         for source in _walk_input(path, options, avoided):
             if source.folder is not None and source.format is None and _is_readable(source.path):
-                ignored[source.path] = None
+                if source.path.suffix.lower() != SIDECAR_SUFFIX:
+                    ignored[source.path] = None
             else:
                 sources.setdefault((source.folder, source.path), source)
     return Found(tuple(sources.values()), tuple(ignored))

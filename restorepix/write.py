@@ -11,6 +11,7 @@ from collections.abc import Generator
 from pathlib import Path
 
 from restorepix.errors import OutputExistsError, WriteError
+from restorepix.inputs import SIDECAR_SUFFIX
 
 _TEMPORARY_PREFIX = ".restorepix-"
 """Begins with a dot, so that no walk takes a file that a killed process left for a picture."""
@@ -75,7 +76,7 @@ def find_sidecars(source: Path) -> list[tuple[Path, str]]:
     """
     found: list[tuple[Path, str]] = []
     for kind, stem in (("stem", source.stem), ("name", source.name)):
-        for suffix in (".xmp", ".XMP"):
+        for suffix in (SIDECAR_SUFFIX, SIDECAR_SUFFIX.upper()):
             path = source.with_name(stem + suffix)
             if path.is_file() and not any(path.samefile(other) for other, _ in found):
                 found.append((path, kind))

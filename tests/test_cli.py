@@ -221,8 +221,8 @@ def test_files_that_claim_to_be_pictures_are_named(here, flat):
     Path("photos/.DS_Store").write_bytes(b"\0\0\0\1Bud1")
     result = call("fix", "photos", "-m", "masks")
     assert result.exit_code == 0
-    assert "2 files are no pictures" in result.stderr
-    assert "photos/broken.jpg" in result.stderr
+    assert "no pictures, passed over: 2" in result.stderr
+    assert "photos/broken.jpg (named like a picture" in result.stderr
     assert "notes.txt" not in result.stderr
     result = call("fix", "photos", "-m", "masks", "-v")
     assert "photos/notes.txt" in result.stderr

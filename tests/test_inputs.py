@@ -58,6 +58,7 @@ def test_hidden_files_thumbnails_and_non_pictures_are_not_taken(tmp_path):
     make_tree(tmp_path, "a.png", ".b.png", "._a.png", ".hidden/c.png", "Thumbs.db", "THUMBS.DB")
     (tmp_path / ".DS_Store").write_bytes(b"\0\0\0\1Bud1")
     (tmp_path / "notes.txt").write_text("a list of pictures")
+    (tmp_path / "a.xmp").write_text("a sidecar, copied with its picture")
     (tmp_path / "empty.jpg").write_bytes(b"")
     found = find_inputs([tmp_path], WalkOptions())
     assert [source.path.name for source in found.sources] == ["a.png"]
