@@ -1,0 +1,426 @@
+"""JPEG, patched: only the 8x8 blocks under holes get new coefficients, all others keep theirs.
+
+Decoding and encoding a JPEG changes nearly every pixel. Here the file's coefficients are read,
+the blocks that a hole touches are replaced, and everything is written with the same tables,
+sampling and mode; only the entropy coding is new. The new file is the original's own segments,
+byte for byte and in order (those between scans move before the first), around that coding.
+
+A touched block also holds known pixels. Its samples are computed from its coefficients without
+rounding, only samples under holes are replaced, and the result is quantised with the file's own
+table, so known samples move by no more than that costs. A chroma sample that stands for several
+pixels takes the share of the repaired colour that the hole has of them.
+
+What is not byte for byte the original, besides the coding:
+
+- The pointer to the EXIF thumbnail, which shows the damage, becomes zero; nothing moves.
+- The index of a multi-picture file (gain maps, previews) follows its pictures to where they are.
+- Bytes behind the picture (motion photos, gain maps, previews) are kept as they are, and so are
+  thumbnails in other segments; previews among them still show the original.
+- Restart intervals and arithmetic coding depend on the library's age, see
+  :mod:`restorepix.formats.turbojpeg`. The scan script of a progressive file is the library's, and
+  a baseline file's separate scans become one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from restorepix.errors import (
+    MaskError,
+    PreservationError,
+    UnreadableError,
+    UnsupportedError,
+)
+from restorepix.formats.exif import (
+    apply_orientation,
+    displayed_shape,
+    read_orientation,
+    undo_orientation,
+)
+from restorepix.formats.jpeg_segments import (
+    Coded,
+    Frame,
+    JpegFile,
+    Segment,
+    drop_thumbnail,
+    parse_jpeg,
+    read_color,
+    read_exif,
+    read_profile,
+    read_quantisation,
+    relocate_pictures,
+)
+from restorepix.formats.known import compare_parts
+from restorepix.formats.limits import check_pixels
+from restorepix.formats.turbojpeg import (
+    CodecError,
+    Coding,
+    LibraryMissingError,
+    decode_pixels,
+    read_coefficients,
+    rewrite_coefficients,
+)
+from restorepix.photo import Encoded, Page, Photo
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Sequence
+
+    from restorepix.photo import BoolMask, ColorModel
+
+Coefficients = npt.NDArray[np.int16]
+Samples = npt.NDArray[np.float64]
+
+_COLORS: Final[dict[Coded, ColorModel]] = {
+    "grey": "grey",
+    "rgb": "rgb",
+    "ycc": "rgb",
+    "cmyk": "cmyk",
+    "ycck": "cmyk",
+}
+_YCC = np.array(
+    [
+        [0.299, 0.587, 0.114],
+        [-0.299 / 1.772, -0.587 / 1.772, 0.5],
+        [0.5, -0.587 / 1.402, -0.114 / 1.402],
+    ]
+)
+"""R, G, B to Y, Cb - 128, Cr - 128 (ITU-T T.871, 7)."""
+_MAX_AC = 1023
+_MIN_DC, _MAX_DC = -1024, 1023
+"""What baseline Huffman coding can hold (T.81, F.1.2)."""
+_BLOCKS_AT_ONCE = 1024
+"""Blocks repaired at a time: at 16x16 pixels and float64 samples of three channels, 6 MiB."""
+
+
+def _build_dct() -> Samples:
+    """Return the orthonormal 8-point DCT-II as a matrix (T.81, A.3.3): rows are frequencies."""
+    frequency, position = np.mgrid[0:8, 0:8]
+    basis = np.cos((2 * position + 1) * frequency * np.pi / 16) / 2
+    basis[0] /= np.sqrt(2)
+    return basis
+
+
+_DCT = _build_dct()
+
+
+def read_jpeg(data: bytes, name: str, max_mpixels: float) -> Photo:
+    """Decode a JPEG: one page of uint8 grey, rgb or cmyk as displayed (orientation applied).
+
+    Args:
+        data: the whole file.
+        name: what to call the file in messages.
+        max_mpixels: largest number of million pixels, judged from the header.
+
+    Returns:
+        The photo; cmyk pixels are ink amounts (files hold them inverted).
+
+    Raises:
+        UnreadableError: the file is damaged or cut off.
+        UnsupportedError: it is a JPEG of a kind that is not restored, or libjpeg-turbo is
+            missing.
+        TooLargeError: it has more pixels than ``max_mpixels``.
+    """
+    file = parse_jpeg(data, name)
+    frame = file.frame
+    check_pixels(frame.height * frame.width, max_mpixels, name)
+    read_quantisation(file, name)
+    color = _COLORS[read_color(file)]
+    with _explain(name):
+        stored = decode_pixels(data, frame.height, frame.width, len(frame.components))
+    if color == "cmyk":
+        np.subtract(255, stored, out=stored)
+    orientation = read_orientation(read_exif(file))
+    page = Page(apply_orientation(stored, orientation), color, icc=read_profile(file))
+    return Photo("jpeg", (page,), orientation, data)
+
+
+def write_jpeg(
+    photo: Photo,
+    repaired: Sequence[npt.NDArray[Any] | None],
+    masks: Sequence[BoolMask | None],
+    name: str,
+) -> Encoded:
+    """Encode a JPEG with its holes repaired and every untouched block's coefficients kept.
+
+    Args:
+        photo: what :func:`read_jpeg` returned.
+        repaired: one item: pixels of the shape and dtype of the page's, of which only hole
+            pixels are taken, or None.
+        masks: one item: ``(H, W)`` bool as displayed, True = hole, or None.
+        name: what to call the file in messages.
+
+    Returns:
+        The new file; the original's own bytes where there is nothing to repair.
+
+    Raises:
+        MaskError: the mask is of another size than the picture.
+        UnsupportedError: the library at hand cannot write this kind of JPEG.
+    """
+    data = photo.source
+    file = parse_jpeg(data, name)
+    mask = _store_mask(file.frame, masks, photo.orientation, name)
+    pixels = repaired[0]
+    if mask is None or pixels is None or not mask.any():
+        return Encoded(data, "coefficients")
+    patch = _Patch(file, name, undo_orientation(pixels, photo.orientation), mask)
+    frame = file.frame
+    coding = Coding(frame.progressive, frame.arithmetic, file.fitted, file.restart_interval)
+    with _explain(name):
+        coded = rewrite_coefficients(data, patch.apply, coding)
+    return Encoded(_assemble(data, file, coded, name), "coefficients")
+
+
+def verify_jpeg(before: bytes, after: bytes, masks: Sequence[BoolMask | None], name: str) -> str:
+    """Prove that a restored JPEG holds everything known of the original, and return its hash.
+
+    Args:
+        before: the original file.
+        after: the restored file.
+        masks: one item: ``(H, W)`` bool as displayed, True = hole, or None.
+        name: what to call the file in messages.
+
+    Returns:
+        SHA-256 in hex over, for each component: a line ``component index rows columns`` (in
+        blocks), then the quantised coefficients of its known blocks in row order, each 64 int16,
+        little endian, in natural order.
+
+    Raises:
+        PreservationError: a known coefficient, a table, the frame header, a metadata segment or
+            trailing data differs.
+        UnreadableError: one of the files cannot be decoded.
+        MaskError: the mask is of another size than the picture.
+    """
+    old, new = parse_jpeg(before, name), parse_jpeg(after, f"{name} (restored)")
+    read_quantisation(new, f"{name} (restored)")
+    _compare_segments(old, new, name)
+    if before[old.end :] != after[new.end :]:
+        raise PreservationError(f"{name}: the data behind the picture changed.")
+    mask = _store_mask(old.frame, masks, read_orientation(read_exif(old)), name)
+    touched = _find_touched(old.frame, mask)
+    expected, found = _Fingerprint(touched), _Fingerprint(touched)
+    with _explain(name):
+        read_coefficients(before, expected.add)
+    with _explain(f"{name} (restored)"):
+        read_coefficients(after, found.add)
+    for (component, row, one), (*_, other) in zip(expected.rows, found.rows, strict=True):
+        if one != other:
+            raise PreservationError(
+                f"{name}: known coefficients of component {component}, block row {row} differ "
+                "from the original. The output was not kept; please report this file."
+            )
+    return expected.digest.hexdigest()
+
+
+@contextmanager
+def _explain(name: str) -> Generator[None]:
+    """Turn the binding's errors into ours."""
+    try:
+        yield
+    except CodecError as error:
+        if "sampling" in str(error):
+            raise UnsupportedError(
+                f"{name}: libjpeg-turbo does not support this chroma sampling ({error}). "
+                "Convert it to PNG or TIFF first."
+            ) from error
+        raise UnreadableError(
+            f"{name}: the JPEG data is damaged or cut off ({error}). Restore it from a sound copy."
+        ) from error
+    except LibraryMissingError as error:
+        raise UnsupportedError(f"{name}: cannot handle JPEG: {error}.") from error
+
+
+def _store_mask(
+    frame: Frame, masks: Sequence[BoolMask | None], orientation: int, name: str
+) -> BoolMask | None:
+    """Return the mask as stored, or None for no hole."""
+    if len(masks) != 1:
+        raise MaskError(f"{name}: a JPEG has 1 page, but there are {len(masks)} masks.")
+    mask = masks[0]
+    if mask is None:
+        return None
+    height, width = displayed_shape(frame.height, frame.width, orientation)
+    if mask.shape != (height, width):
+        raise MaskError(
+            f"{name}: the picture is {width}x{height}, its mask {mask.shape[1]}x{mask.shape[0]}. "
+            "Give a mask of the picture's size."
+        )
+    return undo_orientation(mask, orientation)
+
+
+def _find_touched(frame: Frame, mask: BoolMask | None) -> list[BoolMask]:
+    """Return for each component (block rows, block columns) bool: a hole is in its footprint."""
+    if mask is None:
+        mask = np.zeros((frame.height, frame.width), bool)
+    finest = _unite(mask, 8, 8)
+    return [
+        _unite(finest, *frame.pixels_per_sample(index)) for index in range(len(frame.components))
+    ]
+
+
+def _unite(mask: BoolMask, down: int, right: int) -> BoolMask:
+    """Return whether anything is True in each ``down x right`` cell; cells may be cut at edges."""
+    rows = np.zeros((-(-mask.shape[0] // down), mask.shape[1]), bool)
+    for offset in range(down):
+        part = mask[offset::down]
+        rows[: len(part)] |= part
+    cells = np.zeros((len(rows), -(-mask.shape[1] // right)), bool)
+    for offset in range(right):
+        part = rows[:, offset::right]
+        cells[:, : part.shape[1]] |= part
+    return cells
+
+
+class _Patch:
+    """New coefficients for touched blocks."""
+
+    def __init__(
+        self, file: JpegFile, name: str, repaired: npt.NDArray[Any], mask: BoolMask
+    ) -> None:
+        self._frame = file.frame
+        self._tables = read_quantisation(file, name)
+        self._repaired = repaired
+        self._mask = mask
+        self._touched = _find_touched(file.frame, mask)
+        self._matrix, self._offset = _mix(read_color(file))
+        self._ready: dict[tuple[int, int], tuple[npt.NDArray[np.intp], Samples, Samples]] = {}
+
+    def apply(self, component: int, row: int, blocks: Coefficients) -> None:
+        """Change the touched ones of a row of blocks, (N, 8, 8) int16, in place."""
+        if not self._touched[component][row].any():
+            return
+        if (component, row) not in self._ready:
+            self._ready = self._prepare(component, row)
+        columns, repaired, share = self._ready[component, row]
+        table = self._tables[self._frame.components[component].table]
+        samples = _DCT.T @ (blocks[columns] * table) @ _DCT
+        samples += repaired - share * samples
+        quantised = np.rint(_DCT @ samples @ _DCT.T / table)
+        constant = quantised[:, 0, 0].clip(_MIN_DC, _MAX_DC)
+        quantised = quantised.clip(-_MAX_AC, _MAX_AC)
+        quantised[:, 0, 0] = constant
+        blocks[columns] = quantised
+
+    def _prepare(
+        self, component: int, first: int
+    ) -> dict[tuple[int, int], tuple[npt.NDArray[np.intp], Samples, Samples]]:
+        """Return columns, repaired part and hole's share of the touched blocks in a few rows.
+
+        Many short rows of blocks are taken together, which is several times faster.
+        """
+        touched = self._touched[component][first:]
+        many = int(np.searchsorted(touched.sum(axis=1).cumsum(), _BLOCKS_AT_ONCE)) + 1
+        rows, columns = np.nonzero(touched[:many])
+        repaired, share = self._average(component, rows + first, columns)
+        ready: dict[tuple[int, int], tuple[npt.NDArray[np.intp], Samples, Samples]] = {}
+        for row in np.unique(rows):
+            here = slice(*np.searchsorted(rows, [row, row + 1]))
+            ready[component, int(row) + first] = columns[here], repaired[here], share[here]
+        return ready
+
+    def _average(
+        self, component: int, rows: npt.NDArray[np.intp], columns: npt.NDArray[np.intp]
+    ) -> tuple[Samples, Samples]:
+        """Return the hole's part of each sample and its share of the sample's pixels.
+
+        Both are (N, 8, 8) for the N blocks at ``rows`` and ``columns``. Samples beyond the
+        picture's edge repeat the edge, as encoders do.
+        """
+        down, right = self._frame.pixels_per_sample(component)
+        tall, wide = 8 * down, 8 * right
+        y = np.minimum(rows[:, None] * tall + np.arange(tall), self._frame.height - 1)
+        x = np.minimum(columns[:, None] * wide + np.arange(wide), self._frame.width - 1)
+        where = y[:, :, None], x[:, None, :]
+        hole = self._mask[where].astype(np.float64)
+        values = self._repaired[where] @ self._matrix[component] + self._offset[component]
+        cells = (rows.size, 8, down, 8, right)
+        repaired = (values * hole).reshape(cells).mean((2, 4))
+        return repaired, hole.reshape(cells).mean((2, 4))
+
+
+def _mix(color: Coded) -> tuple[Samples, Samples]:
+    """Return matrix and offset from a page's channels to the file's samples, less 128.
+
+    ``samples - 128 = channels @ matrix[component] + offset[component]``. CMYK is stored as
+    255 - ink. YCCK takes its first three inks for R, G, B: the transform is defined for 255 minus
+    what a file stores (jdcolor.c, ycck_cmyk_convert), and that is the ink again.
+    """
+    match color:
+        case "grey":
+            return np.eye(1), np.full(1, -128.0)
+        case "rgb":
+            return np.eye(3), np.full(3, -128.0)
+        case "ycc":
+            return _YCC, np.array([-128.0, 0, 0])
+        case "cmyk":
+            return -np.eye(4), np.full(4, 127.0)
+        case "ycck":
+            matrix = -np.eye(4)
+            matrix[:3, :3] = _YCC
+            return matrix, np.array([-128.0, 0, 0, 127])
+
+
+def _assemble(data: bytes, file: JpegFile, coded: bytes, name: str) -> bytes:
+    """Return the original's segments and trailing data around new entropy-coded data."""
+    new = parse_jpeg(coded, name)
+    if (new.frame.progressive, new.frame.arithmetic) != (
+        file.frame.progressive,
+        file.frame.arithmetic,
+    ):
+        raise UnsupportedError(
+            f"{name}: writing arithmetic-coded JPEG needs libjpeg-turbo 3.0 or newer. "
+            "Install it, or choose another format with --to."
+        )
+    header = next(segment for segment in new.segments if segment.marker == new.frame.marker)
+    scans = coded[header.start + len(header.raw) : new.end]
+    kept = [drop_thumbnail(segment) for segment in file.kept]
+    end = 2 + sum(len(segment.raw) for segment in kept) + len(scans)
+    parts = [b"\xff\xd8"]
+    at = 2
+    for segment in kept:
+        parts.append(relocate_pictures(segment, at, file.end, end).raw)
+        at += len(segment.raw)
+    return b"".join([*parts, scans, data[file.end :]])
+
+
+def _compare_segments(old: JpegFile, new: JpegFile, name: str) -> None:
+    """Check that metadata, tables and frame header are the original's."""
+    if read_color(old) != read_color(new):
+        raise PreservationError(f"{name}: {read_color(old)} became {read_color(new)}.")
+    moved = [
+        relocate_pictures(segment, other.start, old.end, new.end)
+        for segment, other in zip(old.kept, new.kept, strict=False)
+    ]
+    moved += old.kept[len(moved) :]
+    compare_parts(_label(moved), _label(new.kept), name)
+
+
+def _label(segments: Sequence[Segment]) -> list[tuple[str, bytes]]:
+    """Name each segment; EXIF without its thumbnail, which may be stale."""
+    return [
+        (f"segment {index} (FF {segment.marker:02X})", drop_thumbnail(segment).body)
+        for index, segment in enumerate(segments, 1)
+    ]
+
+
+class _Fingerprint:
+    """The known blocks of a file, hashed row by row to keep memory flat."""
+
+    def __init__(self, touched: list[BoolMask]) -> None:
+        self.digest = hashlib.sha256()
+        self.rows: list[tuple[int, int, bytes]] = []
+        """Component, block row, and the digest so far."""
+        self._touched = touched
+
+    def add(self, component: int, row: int, blocks: Coefficients) -> None:
+        """Take one row of blocks, (N, 8, 8) int16."""
+        touched = self._touched[component]
+        if row == 0:
+            self.digest.update(f"component {component} {len(touched)} {len(blocks)}\n".encode())
+        known = blocks[~touched[row]] if touched[row].any() else blocks
+        self.digest.update(np.ascontiguousarray(known, "<i2").data)
+        self.rows.append((component, row, self.digest.copy().digest()))
