@@ -5,7 +5,7 @@ import struct
 
 import numpy as np
 import pytest
-from PIL import Image, JpegImagePlugin
+from PIL import ExifTags, Image, JpegImagePlugin
 
 from restorepix.errors import UnreadableError, UnsupportedError
 from restorepix.formats.jpeg_segments import (
@@ -257,10 +257,10 @@ def test_pillow_sees_no_thumbnail_after_dropping_it():
     part = Segment(APP1, 0, body)
     seen = Image.Exif()
     seen.load(part.body)
-    assert seen.get_ifd(1) == {0x0103: 6}
+    assert seen.get_ifd(ExifTags.IFD.IFD1) == {0x0103: 6}
     seen = Image.Exif()
     seen.load(drop_thumbnail(part).body)
-    assert not seen.get_ifd(1)
+    assert not seen.get_ifd(ExifTags.IFD.IFD1)
     assert seen[0x0112] == 6
 
 
