@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import Literal, NamedTuple
 
 from restorepix.errors import UnreadableError, UnsupportedError
@@ -24,6 +25,44 @@ _MAX_TAGS = 1 << 18
 _MAX_CLAIMED = 64
 """Bytes of values that the tags of one file may claim, as a multiple of its size."""
 _CLASSIC_END = 1 << 32
+
+
+class TagName(IntEnum):
+    """Numbers of the tags that are understood (TIFF 6.0; TIFF/EP; Exif 2.32; DNG 1.4)."""
+
+    NEW_SUBFILE_TYPE = 254
+    WIDTH = 256
+    HEIGHT = 257
+    BITS = 258
+    COMPRESSION = 259
+    PHOTOMETRIC = 262
+    FILL_ORDER = 266
+    STRIP_OFFSETS = 273
+    ORIENTATION = 274
+    SAMPLES = 277
+    ROWS_PER_STRIP = 278
+    STRIP_COUNTS = 279
+    PLANAR = 284
+    PREDICTOR = 317
+    COLOR_MAP = 320
+    TILE_WIDTH = 322
+    TILE_HEIGHT = 323
+    TILE_OFFSETS = 324
+    TILE_COUNTS = 325
+    SUB_IFDS = 330
+    INK_SET = 332
+    EXTRA_SAMPLES = 338
+    SAMPLE_FORMAT = 339
+    JPEG_TABLES = 347
+    YCBCR_COEFFICIENTS = 529
+    YCBCR_SUBSAMPLING = 530
+    YCBCR_POSITIONING = 531
+    REFERENCE_BLACK_WHITE = 532
+    EXIF = 34665
+    ICC = 34675
+    GPS = 34853
+    INTEROPERABILITY = 40965
+    DNG_VERSION = 50706
 
 
 class Tag(NamedTuple):
