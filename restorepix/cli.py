@@ -6,6 +6,7 @@ to import (numpy, OpenCV, torch) is imported by the commands, not by ``--help``.
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import time
@@ -23,6 +24,7 @@ from restorepix.options import RestoreOptions, WalkOptions
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.text import Text
 
     from restorepix.pipeline import Network
     from restorepix.plan import Plan
@@ -449,14 +451,14 @@ def _finish(results: Sequence[Result], seconds: float, talk: _Talk) -> ExitCode:
     return choose_exit_code(results)
 
 
-def _describe_details(result: Result, mask: Path | None) -> str:
-    from rich.markup import escape
+def _describe_details(result: Result, mask: Path | None) -> Text:
+    from rich.text import Text
 
     from restorepix.report import show_name
 
     parts = [f"mask {show_name(str(mask))}"] if mask is not None else []
     parts += [f"{stage} {spent:.2f} s" for stage, spent in result.seconds.items()]
-    return f"           [dim]{escape(', '.join(parts))}[/dim]"
+    return Text(f"           {', '.join(parts)}", "dim")
 
 
 def _say_ignored(plan: Plan, talk: _Talk) -> None:
@@ -480,9 +482,10 @@ def _say_ignored(plan: Plan, talk: _Talk) -> None:
 def _print_plan(plan: Plan, talk: _Talk) -> None:
     """Print what would be done, to stdout."""
     from restorepix.report import show_name
+    from restorepix.write import is_taken
 
     for job in plan.jobs:
-        exists = job.output.exists()
+        exists = is_taken(job.output)
         if talk.as_json:
             talk.emit(
                 {
@@ -537,8 +540,11 @@ def _report_errors(debug: bool) -> Generator[None]:
         yield
     except RestorepixError as error:
         _fail(str(error), error.exit_code, debug)
-    except (KeyboardInterrupt, BrokenPipeError):
-        # BrokenPipeError: whoever read our stdout has left.
+    except KeyboardInterrupt:
+        raise typer.Exit(ExitCode.INTERRUPTED) from None
+    except BrokenPipeError:
+        # Whoever read our stdout has left. Python flushes it once more when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(ExitCode.INTERRUPTED) from None
     except typer.Exit:
         raise
@@ -566,4 +572,4 @@ def _fail(message: str, code: ExitCode, debug: bool) -> NoReturn:
 def _build_console() -> Console:
     from rich.console import Console
 
-    return Console(stderr=True, highlight=False)
+    return Console(stderr=True, highlight=False, emoji=False)

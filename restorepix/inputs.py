@@ -74,7 +74,7 @@ def find_inputs(
     Raises:
         UsageError: none of ``paths`` exists.
     """
-    if paths and not any(path.exists() for path in paths):
+    if paths and all(_identify(path) is None for path in paths):
         raise UsageError(f"{paths[0]}: no such file or folder. Check the spelling of the inputs.")
     avoided = {identity for path in never if (identity := _identify(path)) is not None}
     sources: dict[tuple[Path | None, Path], Source] = {}
@@ -97,17 +97,27 @@ def read_file_list(name: str, *, null_separated: bool = False) -> list[Path]:
         null_separated: paths end with NUL (``find -print0``) and may hold newlines.
 
     Raises:
-        UsageError: the file cannot be read.
+        UsageError: the file cannot be read, or holds NUL bytes without ``null_separated``.
     """
     try:
         data = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
     except OSError as error:
         raise UsageError(f"--files-from {name}: {error.strerror or error}.") from error
+    if not null_separated and b"\0" in data:
+        raise UsageError(f"--files-from {name}: the paths are separated by NUL. Pass -0 too.")
     if null_separated:
         lines = data.split(b"\0")
     else:
         lines = [line.removesuffix(b"\r") for line in data.split(b"\n")]
     return [Path(os.fsdecode(line)) for line in lines if line]
+
+
+def is_folder(path: Path) -> bool:
+    """Return whether a path is a folder, or a link to one; False for what is no usable path."""
+    try:
+        return path.is_dir()
+    except OSError:  # a name that is too long
+        return False
 
 
 def natural_key(path: Path) -> tuple[tuple[tuple[int, int, str], ...], ...]:
@@ -136,7 +146,7 @@ def _split_numbers(name: str) -> tuple[tuple[int, int, str], ...]:
 def _walk_input(
     path: Path, options: WalkOptions, avoided: Collection[_Identity]
 ) -> Iterator[Source]:
-    if not path.is_dir():
+    if not is_folder(path):
         yield Source(path, None, Path(path.name), _sniff_file(path))
         return
     walk = _Walk(path, options, avoided)
@@ -208,9 +218,9 @@ def _identify(path: Path) -> _Identity | None:
 
 
 def _sniff_file(path: Path) -> str | None:
-    if not path.is_file():
-        return None
     try:
+        if not path.is_file():  # a pipe would hang
+            return None
         with path.open("rb") as file:
             return sniff_format(file.read(SNIFF_BYTES))
     except OSError:

@@ -22,6 +22,7 @@ from restorepix.errors import (
     PhotoError,
     RestorepixError,
     UnreadableError,
+    WriteError,
 )
 from restorepix.formats import CONVERSIONS, read_photo, verify_photo, write_photo
 from restorepix.masks import EffectiveMask, read_mask
@@ -161,14 +162,11 @@ def restore_batch(
         network: what repaints the holes.
         debug: raise what is no error of the photograph's own instead of reporting it.
 
-    Raises:
-        WriteError: the journal cannot be written.
     """
-    journals: dict[Path, Journal] = {}
+    folders = {job.run_folder for job in plan.jobs if job.run_folder is not None}
+    journals = {folder: Journal(folder) for folder in folders}
     for job in plan.jobs:
-        journal = None
-        if job.run_folder is not None:
-            journal = journals.setdefault(job.run_folder, Journal(job.run_folder))
+        journal = None if job.run_folder is None else journals[job.run_folder]
         yield restore_photo(job, options, network, journal, debug=debug)
 
 
@@ -190,10 +188,8 @@ def restore_photo(
         debug: raise what is no error of the photograph's own instead of reporting it.
 
     Returns:
-        The result; an error of this file makes it ``failed``, and nothing is written then.
-
-    Raises:
-        WriteError: the journal cannot be written.
+        The result; an error of this file makes it ``failed``, and nothing is written then. A
+        journal that cannot be written is a reason for review.
     """
     stopwatch = Stopwatch()
     started = _tell_time()
@@ -208,19 +204,21 @@ def restore_photo(
         message = f"{job.source.path}: internal error: {type(error).__name__}: {error}"
         result = _build_failure(job, "internal", message)
     result = replace(result, seconds=stopwatch.seconds)
-    if journal is not None:
-        journal.append(
-            result,
-            JournalEntry(
-                key=job.journal_key,
-                options=_identify_options(job, options),
-                input_sha256=hashes.input,
-                mask_file_sha256=hashes.mask_file,
-                output_sha256=hashes.output,
-                started=started,
-                finished=_tell_time(),
-            ),
-        )
+    if journal is None:
+        return result
+    entry = JournalEntry(
+        key=job.journal_key,
+        options=_identify_options(job, options),
+        input_sha256=hashes.input,
+        mask_file_sha256=hashes.mask_file,
+        output_sha256=hashes.output,
+        started=started,
+        finished=_tell_time(),
+    )
+    try:
+        journal.append(result, entry)
+    except WriteError as error:
+        return replace(result, review=(*result.review, str(error)))
     return result
 
 
@@ -453,8 +451,7 @@ def _find_done(
         and entry.mask_file_sha256 == hashes.mask_file
         and entry.options == _identify_options(job, options)
         and result.weights_sha256 in (None, network.weights_sha256)
-        and job.output.is_file()
-        and entry.output_sha256 == _hash_bytes(job.output.read_bytes())
+        and entry.output_sha256 == _hash_file(job.output)
     )
     if not is_same:
         return None
@@ -490,6 +487,14 @@ def _read_file(path: Path, kind: type[PhotoError], trouble: str) -> bytes:
 
 def _hash_bytes(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
+
+
+def _hash_file(path: Path) -> str | None:
+    """Return the SHA-256 of a file, or None when it cannot be read."""
+    try:
+        return _hash_bytes(path.read_bytes())
+    except OSError:
+        return None
 
 
 def _tell_time() -> str:

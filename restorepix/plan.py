@@ -11,9 +11,10 @@ from pathlib import Path
 
 from restorepix.errors import PlanError, UsageError
 from restorepix.formats import CONVERSIONS, SUFFIXES
-from restorepix.inputs import PICTURE_SUFFIXES, Found, Source, find_inputs, fold_name
+from restorepix.inputs import PICTURE_SUFFIXES, Found, Source, find_inputs, fold_name, is_folder
 from restorepix.masks import MaskFinder
 from restorepix.options import RestoreOptions, WalkOptions
+from restorepix.write import is_taken
 
 _SPARE_BYTES = 16 * 1024 * 1024
 """Room left on a disk after all outputs; a guess that covers the journal and folders."""
@@ -114,7 +115,7 @@ class _Places:
     def __init__(self, paths: Sequence[Path], output: Path | None, to: str | None) -> None:
         self._output = output
         self._to = to
-        self._folders = {path for path in paths if path.is_dir()}
+        self._folders = {path for path in paths if is_folder(path)}
         self._names_file = (
             output is not None and len(set(paths)) == 1 and _is_file_name(paths[0], output)
         )
@@ -173,13 +174,13 @@ def _check_output(paths: Sequence[Path], output: Path | None) -> None:
     if output is None:
         return
     for path in paths:
-        if path.is_dir() and _fold_folder(path) == _fold_folder(output):
+        if is_folder(path) and _fold_folder(path) == _fold_folder(output):
             raise PlanError(
                 f"-o {output}: the output folder is an input folder, so originals would be "
                 "replaced. Name another folder, or leave -o out."
             )
     folder_wanted = not (len(set(paths)) == 1 and _is_file_name(paths[0], output))
-    looks_like_file = output.suffix.lower() in PICTURE_SUFFIXES and not output.is_dir()
+    looks_like_file = output.suffix.lower() in PICTURE_SUFFIXES and not is_folder(output)
     if folder_wanted and (looks_like_file or output.is_file()):
         raise PlanError(
             f"-o {output}: expected a folder, because the inputs are a folder or several files; "
@@ -189,7 +190,9 @@ def _check_output(paths: Sequence[Path], output: Path | None) -> None:
 
 def _is_file_name(path: Path, output: Path) -> bool:
     """Return whether ``-o`` names the output file itself, when ``path`` is the only input."""
-    return not path.is_dir() and output.suffix.lower() in PICTURE_SUFFIXES and not output.is_dir()
+    return (
+        not is_folder(path) and output.suffix.lower() in PICTURE_SUFFIXES and not is_folder(output)
+    )
 
 
 def _is_apart(mask: Path, paths: Iterable[Path]) -> bool:
@@ -244,7 +247,7 @@ def _refuse_full_disks(jobs: Iterable[Job]) -> None:
     needed: Counter[int] = Counter()
     folders: dict[int, Path] = {}
     for job in jobs:
-        if job.output.exists():
+        if is_taken(job.output):
             continue  # skipped, refused, or replaced by about as many bytes
         folder = _find_existing(job.output.parent)
         device = folder.stat().st_dev

@@ -59,11 +59,24 @@ def write_output(
 
 def refuse_existing(output: Path) -> None:
     """Raise OutputExistsError when there is anything under the name of an output."""
-    if output.exists() or output.is_symlink():
+    if is_taken(output):
         raise OutputExistsError(
             f"{output}: the output is there already and not from this content, mask, options and "
             "weights. Pass --overwrite to replace it, or choose another -o."
         )
+
+
+def is_taken(path: Path) -> bool:
+    """Return whether there is anything under a name, be it a broken link.
+
+    A name that the file system refuses (too long, in a folder that may not be entered) is free
+    here, and an error when it is written.
+    """
+    try:
+        path.lstat()
+    except OSError:
+        return False
+    return True
 
 
 def find_sidecars(source: Path) -> list[tuple[Path, str]]:

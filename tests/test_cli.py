@@ -436,6 +436,25 @@ def test_a_process_restores_with_a_real_network(here, tiny_weights):
     assert b"2 restored" in done.stderr
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes of POSIX")
+def test_a_reader_that_leaves_ends_the_run_quietly(here, tiny_weights):
+    command = [sys.executable, "-m", "restorepix", "fix", "photos", "-m", "masks", "--json"]
+    process = subprocess.Popen(
+        [*command, "--weights", str(tiny_weights), "--device", "cpu"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+    )
+    with process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        stderr = process.stderr.read()
+    assert process.returncode == 130
+    assert b"Traceback" not in stderr
+    assert b"BrokenPipe" not in stderr
+
+
 def test_weights_that_are_no_weights_are_4(here):
     Path("w.safetensors").write_bytes(b"x" * 100)
     done = call_process("fix", "photos", "-m", "masks", "--weights", "w.safetensors")

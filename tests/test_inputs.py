@@ -202,6 +202,12 @@ def test_a_list_of_files_is_read_from_a_file_and_from_stdin(tmp_path, monkeypatc
     assert read_file_list("-", null_separated=null) == expected
 
 
+def test_a_list_of_the_other_kind_is_a_usage_error(tmp_path):
+    (tmp_path / "list").write_bytes(b"a.png\0b.png\0")
+    with pytest.raises(UsageError, match="-0"):
+        read_file_list(str(tmp_path / "list"))
+
+
 def test_a_list_that_is_not_there_is_a_usage_error(tmp_path):
     with pytest.raises(UsageError, match="--files-from"):
         read_file_list(str(tmp_path / "list"))

@@ -29,7 +29,7 @@ from restorepix.pipeline import (
     verify_files,
 )
 from restorepix.plan import build_plan
-from restorepix.report import Result, read_schema
+from restorepix.report import Journal, Result, read_schema
 
 WEIGHTS = "a" * 64
 HOLE = draw_mask() > 0
@@ -161,6 +161,38 @@ def test_bad_inputs_fail_one_by_one_and_leave_nothing(photos, network):
         if result.error is not None:
             assert result.error.message.endswith((".", ")"))
             assert "\n" not in result.error.message
+
+
+def test_a_journal_that_cannot_be_written_is_said_and_stops_nothing(photos, network):
+    out = photos.parent / "out"
+    out.mkdir()
+    (out / ".restorepix").write_text("a file in the way")
+    results = run(photos, network)
+    assert {result.status for result in results.values()} == {"restored"}
+    assert all("journal cannot be written" in result.review[0] for result in results.values())
+
+
+def test_the_journal_is_read_once(photos, network, monkeypatch):
+    reads = []
+    load = Journal._load
+    monkeypatch.setattr(Journal, "_load", lambda self: reads.append(self.path) or load(self))
+    run(photos, network)
+    assert len(reads) == 1
+
+
+def test_an_output_that_cannot_be_read_is_not_taken_for_done(photos, network, monkeypatch):
+    run(photos, network)
+    read = Path.read_bytes
+
+    def refuse(path):
+        if path.parent.name == "out":
+            raise PermissionError(13, "Permission denied")
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    result = run(photos, network)["a.png"]
+    assert result.error is not None
+    assert result.error.code == "output-exists"
 
 
 def test_a_picture_above_the_limit_fails(photos, network):

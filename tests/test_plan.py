@@ -265,6 +265,13 @@ def test_too_little_room_is_refused_for_outputs_that_are_not_there(here, monkeyp
     assert len(plan("photos").jobs) == 1
 
 
+def test_a_name_that_becomes_too_long_fails_when_written_and_not_here(here):
+    touch("a" * 250 + ".png")
+    assert list_outputs(plan("a" * 250 + ".png")).popitem()[1].endswith("-restored.png")
+    with pytest.raises(UsageError, match="no such file"):
+        plan("b" * 300)
+
+
 def test_nothing_is_written(here):
     touch("photos/a.png")
     plan("photos", output="out/deep")
