@@ -348,6 +348,45 @@ def test_orientation_is_applied_to_picture_and_mask_together(tmp_path, network):
     assert (after[hole] == 128).all()
 
 
+def test_a_phone_jpeg_lying_on_its_side_keeps_coefficients_and_tag(tmp_path, network):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    stored = np.ascontiguousarray(np.rot90(draw_photo(48, 64)))
+    mask = np.zeros((48, 64), np.uint8)
+    mask[2:6, 2:6] = 255
+    write_picture(tmp_path / "photos" / "a.JPG", stored, exif=exif, quality=90, progressive=True)
+    write_picture(tmp_path / "masks" / "a.JPG.png", mask)
+    result = run(tmp_path / "photos", network)["a.JPG"]
+    assert (result.status, result.preserved) == ("restored", "coefficients")
+    with Image.open(tmp_path / "out" / "a.JPG") as image:
+        assert image.getexif()[0x0112] == 6
+        assert image.info.get("progressive")
+        after = np.rot90(np.asarray(image), -1)
+    before = np.rot90(read_pixels(tmp_path / "photos" / "a.JPG"), -1)
+    assert np.abs(after[2:6, 2:6].astype(int) - 128).mean() < 20
+    assert np.array_equal(after[17:, 17:], before[17:, 17:])
+
+
+def test_a_lossy_webp_becomes_lossless_or_is_encoded_again_when_accepted(tmp_path, network):
+    write_picture(tmp_path / "photos" / "a.webp", draw_photo(64, 64), quality=60)
+    write_picture(tmp_path / "masks" / "a.png", draw_mask(64, 64))
+    result = run(tmp_path / "photos", network)["a.webp"]
+    assert result.preserved == "lossless-rewrite"
+    larger = result.bytes_out
+    result = run(tmp_path / "photos", network, accept_reencode=True, overwrite=True)["a.webp"]
+    assert result.preserved == "reencoded"
+    assert result.bytes_out is not None
+    assert larger is not None
+    assert result.bytes_out < larger
+
+
+def test_a_change_of_format_keeps_known_pixels(photos, network):
+    result = run(photos, network, to="webp")["a.png"]
+    assert result.output.endswith("a.webp")
+    before, after = read_pixels(photos / "a.png"), read_pixels(Path(result.output))
+    assert np.array_equal(before[~HOLE], after[~HOLE])
+
+
 def test_sixteen_bit_grey_stays_sixteen_bit_grey(tmp_path, network):
     rng = np.random.default_rng(0)
     deep = rng.integers(0, 65536, (24, 32), np.uint16)
