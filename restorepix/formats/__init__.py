@@ -147,6 +147,8 @@ def read_photo(data: bytes, name: str, *, max_mpixels: float = DEFAULT_MAX_MPIXE
             from restorepix.formats.bmp import read_bmp as read
         case "gif":
             from restorepix.formats.gif import read_gif as read
+        case "jpeg2000":
+            from restorepix.formats.jpeg2000 import read_jpeg2000 as read
         case found:
             raise _refusal(found, data, name)
     return read(data, name, max_mpixels)
@@ -161,7 +163,7 @@ def _refusal(found: str | None, data: bytes, name: str) -> Exception:
                 f"{name}: camera RAW is not restored (it holds sensor data, not a picture). "
                 "Develop it to a 16-bit TIFF first and restore that."
             )
-        case "heif" | "avif" | "jpeg2000" | "jxl" | "psd":
+        case "heif" | "avif" | "jxl" | "psd":
             return UnsupportedError(
                 f"{name}: {found.upper()} files are not restored by this version. "
                 "Convert it to TIFF or PNG first and restore that."
@@ -221,6 +223,8 @@ def write_photo(
             from restorepix.formats.bmp import write_bmp as write
         case "gif":
             from restorepix.formats.gif import write_gif as write
+        case "jpeg2000":
+            from restorepix.formats.jpeg2000 import write_jpeg2000 as write
         case other:
             raise UnsupportedError(f"{name}: cannot write {other} files.")
     return write(photo, repaired, masks, name)
@@ -275,6 +279,8 @@ def verify_photo(
             from restorepix.formats.bmp import verify_bmp as verify
         case "gif":
             from restorepix.formats.gif import verify_gif as verify
+        case "jpeg2000":
+            from restorepix.formats.jpeg2000 import verify_jpeg2000 as verify
         case other:
             raise _refusal(other, before, name)
     return verify(before, after, masks, name)

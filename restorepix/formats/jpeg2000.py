@@ -1,0 +1,332 @@
+"""JPEG 2000: always written lossless, every box but the codestream kept byte for byte.
+
+OpenJPEG inside OpenCV decodes and encodes 8 and 16 bit without loss (Pillow reduces 16-bit colour
+to 8). It gets the codestream in a plain container of its own, so that no profile is applied and
+no colour space guessed, and it returns one, which takes the old one's place. A file of the
+reversible wavelet stays ``exact``; one of the irreversible, lossy wavelet becomes a
+``lossless-rewrite`` of the pixels it had, several times as large.
+
+Samples under EXIF orientation are not turned: viewers of this format do not turn them either.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from restorepix.errors import UnreadableError, UnsupportedError
+from restorepix.formats.known import compare_known, compare_parts
+from restorepix.formats.limits import check_pixels
+from restorepix.formats.samples import clip_mask
+from restorepix.photo import Encoded, Page, Photo
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from restorepix.photo import BoolMask
+
+_CODESTREAM: Final = b"\xff\x4f\xff\x51"
+_SIZ, _COD, _SOT, _SOD, _EOC = 0xFF51, 0xFF52, 0xFF90, 0xFF93, 0xFFD9
+_SRGB, _GREY = 16, 17
+_REVERSIBLE = 1
+_OPACITY = 1
+_MIN_SIDE = 32
+"""OpenCV encodes six resolutions always, which smaller pictures do not have."""
+_ORDER: Final = {1: [0], 3: [2, 1, 0], 4: [2, 1, 0, 3]}
+"""Channels of OpenCV's order for ours and back."""
+
+
+class _Box(NamedTuple):
+    """A box of the container, and where it and its content stand in the file."""
+
+    kind: bytes
+    start: int
+    content: int
+    end: int
+
+
+@dataclass(frozen=True, eq=False)
+class _Stored:
+    """What the writer needs again."""
+
+    samples: npt.NDArray[Any]
+    """(H, W, 1, 3 or 4) uint8 or uint16."""
+    boxes: tuple[_Box, ...]
+    """Of the container; of a bare codestream, one box that is the file."""
+    reversible: bool
+
+
+@dataclass(frozen=True)
+class _Header:
+    """What the codestream's main header says."""
+
+    height: int
+    width: int
+    channels: int
+    bits: int
+    reversible: bool
+
+
+def read_jpeg2000(data: bytes, name: str, max_mpixels: float) -> Photo:
+    """Decode a JP2 file or a bare codestream: one page of grey or RGB, 8 or 16 bit.
+
+    Args:
+        data: the whole file.
+        name: what to call the file in messages.
+        max_mpixels: largest number of million pixels.
+
+    Raises:
+        UnreadableError: the file is truncated or corrupt.
+        UnsupportedError: its colours, depth or sampling are not restored.
+        TooLargeError: it has more pixels than ``max_mpixels``.
+    """
+    try:
+        return _read(data, name, max_mpixels)
+    except (struct.error, IndexError) as error:
+        raise _corrupt(name, "it ends early") from error
+
+
+def _corrupt(name: str, what: str) -> UnreadableError:
+    return UnreadableError(f"{name}: the JPEG 2000 file is truncated or corrupt ({what}).")
+
+
+def _refuse(name: str, what: str) -> UnsupportedError:
+    return UnsupportedError(
+        f"{name}: JPEG 2000 with {what} is not restored. Convert it to TIFF or PNG first."
+    )
+
+
+def _read(data: bytes, name: str, max_mpixels: float) -> Photo:
+    bare = data.startswith(_CODESTREAM)
+    boxes = (_Box(b"jp2c", 0, 0, len(data)),) if bare else _split_boxes(data, 0, len(data), name)
+    streams = [box for box in boxes if box.kind == b"jp2c"]
+    if len(streams) != 1:
+        raise _refuse(name, f"{len(streams)} codestreams")
+    stream = data[streams[0].content : streams[0].end]
+    header = _read_header(stream, name)
+    check_pixels(header.height * header.width, max_mpixels, name)
+    icc, alpha = (None, False) if bare else _read_colors(data, boxes, header, name)
+    if header.channels == 4 and not alpha:
+        raise _refuse(name, "four channels, none of them opacity")
+    _check_tiles(stream, name)
+    samples = _decode(stream, header)
+    if samples is None or samples.shape != (header.height, header.width, header.channels):
+        raise _corrupt(name, "its codestream cannot be decoded")
+    samples.flags.writeable = False
+    page = Page(
+        samples[..., :3],
+        "grey" if header.channels == 1 else "rgb",
+        samples[..., 3] if alpha else None,
+        icc,
+    )
+    stored = _Stored(samples, boxes, header.reversible)
+    return Photo("jpeg2000", (page,), 1, data, {"jpeg2000": stored})
+
+
+def _split_boxes(data: bytes, start: int, end: int, name: str) -> tuple[_Box, ...]:
+    """Return the boxes between two places (ISO/IEC 15444-1, annex I.4)."""
+    boxes: list[_Box] = []
+    while start < end:
+        size, kind = struct.unpack_from(">I4s", data, start)
+        content = start + 8
+        if size == 1:
+            (size,) = struct.unpack_from(">Q", data, content)
+            content += 8
+        after = end if size == 0 else start + size
+        if not content <= after <= end:
+            raise _corrupt(name, f"box {kind.decode('latin-1')!r} ends outside the file")
+        boxes.append(_Box(kind, start, content, after))
+        start = after
+    return tuple(boxes)
+
+
+def _read_header(stream: bytes, name: str) -> _Header:
+    """Read SIZ and COD of the main header (ISO/IEC 15444-1, annex A)."""
+    if not stream.startswith(_CODESTREAM):
+        raise _corrupt(name, "no codestream")
+    _, right, bottom, left, top = struct.unpack_from(">HIIII", stream, 6)
+    (channels,) = struct.unpack_from(">H", stream, 40)
+    components = [struct.unpack_from("3B", stream, 42 + 3 * n) for n in range(min(channels, 5))]
+    depth, *steps = components[0]
+    if right <= left or bottom <= top:
+        raise _corrupt(name, f"{right - left}x{bottom - top} pixels")
+    if min(right - left, bottom - top) < _MIN_SIDE:
+        raise _refuse(name, f"a side below {_MIN_SIDE} pixels")
+    if channels not in _ORDER:
+        raise _refuse(name, f"{channels} channels")
+    if len(set(components)) != 1 or steps != [1, 1]:
+        raise _refuse(name, "channels of different depth or size")
+    if depth + 1 not in (8, 16):
+        raise _refuse(name, f"{(depth & 0x7F) + 1} bit{' signed' * (depth >> 7)}")
+    at = 4 + struct.unpack_from(">H", stream, 4)[0]
+    while True:
+        marker, size = struct.unpack_from(">HH", stream, at)
+        if marker == _COD:
+            reversible = stream[at + 13] == _REVERSIBLE
+            return _Header(bottom - top, right - left, channels, depth + 1, reversible)
+        if marker == _SOT or marker < 0xFF00 or size < 2:
+            raise _corrupt(name, "no COD segment")
+        at += 2 + size
+
+
+def _check_tiles(stream: bytes, name: str) -> None:
+    """Check that all tile-parts are there, up to EOC: decoders fill what is missing with grey."""
+    at = 2
+    while True:
+        (marker,) = struct.unpack_from(">H", stream, at)
+        if marker == _EOC:
+            return
+        if marker < 0xFF00:
+            raise _corrupt(name, f"no marker at byte {at} of its codestream")
+        if marker == _SOT:
+            (size,) = struct.unpack_from(">I", stream, at + 6)
+            if size == 0:  # the last one, up to EOC
+                if not stream.endswith(b"\xff\xd9"):
+                    raise _corrupt(name, "no end of codestream")
+                return
+            if size < 14:
+                raise _corrupt(name, "tile-part of no size")
+            at += size
+        else:
+            at += 2 + struct.unpack_from(">H", stream, at + 2)[0]
+
+
+def _read_colors(
+    data: bytes, boxes: Sequence[_Box], header: _Header, name: str
+) -> tuple[bytes | None, bool]:
+    """Return the ICC profile, and whether the fourth channel is opacity."""
+    found = [box for box in boxes if box.kind == b"jp2h"]
+    if not found:
+        raise _corrupt(name, "no header box")
+    inner = {b.kind: b for b in reversed(_split_boxes(data, found[0].content, found[0].end, name))}
+    if b"pclr" in inner:
+        raise _refuse(name, "a palette")
+    icc: bytes | None = None
+    if b"colr" in inner:
+        box = inner[b"colr"]
+        if data[box.content] == 1:
+            (space,) = struct.unpack_from(">I", data, box.content + 3)
+            if space != (_GREY if header.channels == 1 else _SRGB):
+                raise _refuse(name, f"colour space {space} in {header.channels} channels")
+        else:
+            icc = data[box.content + 3 : box.end]
+            if icc[16:20] != (b"GRAY" if header.channels == 1 else b"RGB "):
+                raise _refuse(name, f"a profile for {icc[16:20].decode('latin-1')!r} colours")
+    alpha = False
+    if b"cdef" in inner:
+        box = inner[b"cdef"]
+        (count,) = struct.unpack_from(">H", data, box.content)
+        uses = dict(struct.unpack_from(">HH", data, box.content + 2 + 6 * n) for n in range(count))
+        alpha = header.channels == 4 and uses.get(3) == _OPACITY
+    return icc, alpha
+
+
+def _build_box(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", 8 + len(content)) + kind + content
+
+
+def _decode(stream: bytes, header: _Header) -> npt.NDArray[Any] | None:
+    """Return (H, W, C) samples, or None when the codestream is damaged."""
+    size = (header.height, header.width, header.channels)
+    parts = _build_box(b"ihdr", struct.pack(">IIHBBBB", *size, header.bits - 1, 7, 0, 0))
+    space = _GREY if header.channels == 1 else _SRGB
+    parts += _build_box(b"colr", struct.pack(">BBBI", 1, 0, 0, space))
+    if header.channels == 4:
+        uses = (0, 0, 1, 1, 0, 2, 2, 0, 3, 3, 1, 0)
+        parts += _build_box(b"cdef", struct.pack(">H12H", 4, *uses))
+    plain = b"".join(
+        (
+            _build_box(b"jP  ", b"\r\n\x87\n"),
+            _build_box(b"ftyp", b"jp2 \0\0\0\0jp2 "),
+            _build_box(b"jp2h", parts),
+            _build_box(b"jp2c", stream),
+        )
+    )
+    try:
+        decoded: Any = cv2.imdecode(np.frombuffer(plain, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error:
+        return None
+    if decoded is None:
+        return None
+    if decoded.ndim == 2:
+        return decoded[..., None]
+    return np.ascontiguousarray(decoded[..., _ORDER.get(decoded.shape[2], [0])])
+
+
+def write_jpeg2000(
+    photo: Photo,
+    repaired: Sequence[npt.NDArray[Any] | None],
+    masks: Sequence[BoolMask | None],
+    name: str,
+) -> Encoded:
+    """Encode a JPEG 2000 file with its hole pixels replaced, lossless, every other box kept.
+
+    Args:
+        photo: from :func:`read_jpeg2000`.
+        repaired: one array of the shape and dtype of the page's pixels, or None.
+        masks: one ``(H, W)`` bool mask, True = hole, or None.
+        name: what to call the file in messages.
+    """
+    stored: _Stored = photo.extra["jpeg2000"]
+    page, samples = photo.pages[0], stored.samples.copy()
+    if repaired[0] is not None:
+        hole = clip_mask(masks[0], (page.height, page.width))
+        samples[..., : page.pixels.shape[2]][hole] = repaired[0][hole]
+    stream = _encode(samples, name)
+    out: list[bytes] = []
+    for box in stored.boxes:
+        if box.kind != b"jp2c":
+            out.append(photo.source[box.start : box.end])
+        elif box.content == box.start:
+            out.append(stream)
+        else:
+            out.append(_build_box(b"jp2c", stream))
+    return Encoded(b"".join(out), "exact" if stored.reversible else "lossless-rewrite")
+
+
+def _encode(samples: npt.NDArray[Any], name: str) -> bytes:
+    """Return a reversible codestream."""
+    pixels = np.ascontiguousarray(samples[..., _ORDER[samples.shape[2]]])
+    _, encoded = cv2.imencode(".jp2", pixels, [cv2.IMWRITE_JPEG2000_COMPRESSION_X1000, 1000])
+    data = encoded.tobytes()
+    (box,) = (box for box in _split_boxes(data, 0, len(data), name) if box.kind == b"jp2c")
+    return data[box.content : box.end]
+
+
+def verify_jpeg2000(
+    before: bytes, after: bytes, masks: Sequence[BoolMask | None], name: str
+) -> str:
+    """Decode both files, compare all known samples and every box but the codestream.
+
+    Args:
+        before: the original file.
+        after: the restored file.
+        masks: one ``(H, W)`` bool mask, True = hole, or None.
+        name: what to call the file in messages.
+
+    Returns:
+        SHA-256 in hex over the known samples.
+
+    Raises:
+        PreservationError: something known differs.
+    """
+    unlimited = float("inf")
+    old, new = read_jpeg2000(before, name, unlimited), read_jpeg2000(after, name, unlimited)
+    compare_parts(_list_parts(old), _list_parts(new), name)
+    return compare_known(old, new, masks, name)
+
+
+def _list_parts(photo: Photo) -> list[tuple[str, bytes]]:
+    stored: _Stored = photo.extra["jpeg2000"]
+    return [
+        (
+            f"box {box.kind.decode('latin-1')}",
+            b"" if box.kind == b"jp2c" else photo.source[box.start : box.end],
+        )
+        for box in stored.boxes
+    ]
