@@ -162,8 +162,9 @@ def test_more_pages_than_the_picture_has_are_refused():
 # Growing and counting
 
 
-@given(st.integers(0, 7), st.integers(0, 2**32 - 1))
-def test_dilation_reaches_exactly_as_far_as_it_says(radius, seed):
+@pytest.mark.parametrize("brush_px", [0, 16])
+@given(radius=st.integers(0, 7), seed=st.integers(0, 2**32 - 1))
+def test_dilation_reaches_exactly_as_far_as_it_says(brush_px, radius, seed):
     rng = np.random.default_rng(seed)
     mask = rng.random((12, 17)) < 0.03
     rows, columns = np.mgrid[0:12, 0:17]
@@ -171,7 +172,9 @@ def test_dilation_reaches_exactly_as_far_as_it_says(radius, seed):
     for row, column in np.argwhere(mask):
         expected |= (rows - row) ** 2 + (columns - column) ** 2 <= radius**2
     before = mask.copy()
-    assert np.array_equal(dilate_mask(mask, radius), expected)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("restorepix.masks._BRUSH_PX", brush_px)
+        assert np.array_equal(dilate_mask(mask, radius), expected)
     assert np.array_equal(mask, before)
 
 
