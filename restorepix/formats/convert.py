@@ -1,8 +1,9 @@
-"""Conversion to another format on request (``--to``): pixels, profile, EXIF and orientation.
+"""Conversion to another format on request (``--to``): pixels, profile, EXIF, XMP and orientation.
 
 Pixels are stored unrotated and EXIF goes along, so the orientation tag stays true. The EXIF block
 is carried verbatim between JPEG, PNG and WebP; to and from TIFF, whose own tags take its place,
-the descriptive tags and the EXIF and GPS directories are copied, maker notes as they are.
+the descriptive tags and the EXIF and GPS directories are copied, maker notes as they are. XMP goes
+along from JPEG, PNG, WebP and TIFF; IPTC blocks and the comments of a format stay behind.
 
 To PNG, TIFF and WebP (lossless) known pixels stay bit for bit. JPEG cannot keep them: it is
 written at quality 95 without chroma subsampling (``reencoded``). What a format cannot hold at
@@ -22,12 +23,19 @@ from PIL import Image
 from restorepix.errors import PreservationError, UnreadableError, UnsupportedError
 from restorepix.formats import CONVERSIONS, read_photo
 from restorepix.formats import tiff_codecs as codecs
-from restorepix.formats.exif import EXIF, undo_orientation
-from restorepix.formats.jpeg_segments import parse_jpeg, read_exif
+from restorepix.formats.exif import EXIF, XMP, undo_orientation
+from restorepix.formats.jpeg_segments import APP1, parse_jpeg, read_exif
 from restorepix.formats.known import PLANES, Plane, compare_known, compare_reencoded
 from restorepix.formats.png import build_png
 from restorepix.formats.samples import clip_mask
-from restorepix.formats.tiff_tags import Directory, Field, Fields, TiffFile, build_directory
+from restorepix.formats.tiff_tags import (
+    Directory,
+    Field,
+    Fields,
+    TagName,
+    TiffFile,
+    build_directory,
+)
 from restorepix.formats.webp import build_webp
 from restorepix.photo import Encoded, Page, Photo
 
@@ -40,15 +48,15 @@ _JPEG_QUALITY: Final = 95
 _JPEG_SIDE: Final = 65_500
 _WEBP_SIDE: Final = 16_383
 _JPEG_EXIF_BYTES: Final = 65_527
+_JPEG_XMP_BYTES: Final = 65_502
 _EXIF_HEADER: Final = b"Exif\0\0"
+_XMP_HEADER: Final = b"http://ns.adobe.com/xap/1.0/\0"
 
-_EXIF_IFD, _GPS_IFD, _INTEROPERABILITY_IFD = 34665, 34853, 40965
-_ORIENTATION = 274
-_DESCRIPTIVE = (270, 271, 272, _ORIENTATION, 282, 283, 296, 305, 306, 315, 316, 33432,
+_DESCRIPTIVE = (270, 271, 272, TagName.ORIENTATION, 282, 283, 296, 305, 306, 315, 316, 33432,
                 *range(40091, 40096))  # fmt: skip
 """Tags of the first directory that describe a photograph and not its encoding: description, make,
 model, orientation, resolution, software, date, artist, host, copyright, and Windows' XP tags."""
-_SHORT, _LONG, _UNDEFINED = 3, 4, 7
+_BYTE, _SHORT, _LONG, _UNDEFINED = 1, 3, 4, 7
 _STRIP_BYTES: Final = 1 << 20
 
 _HARMLESS = ("palette indices", "unused bits")
@@ -83,18 +91,18 @@ def convert_photo(
         pixels[hole] = repaired[0][hole]
     samples = pixels if page.alpha is None else np.dstack([pixels, page.alpha])
     stored = np.ascontiguousarray(undo_orientation(samples, photo.orientation))
-    exif = find_exif(photo, name)
+    exif, xmp = find_exif(photo, name), find_xmp(photo, name)
     match target:
         case "png":
-            return Encoded(build_png(stored, page.icc, exif), "exact")
+            return Encoded(build_png(stored, page.icc, exif, xmp), "exact")
         case "webp":
             if page.color == "grey":
                 stored = np.concatenate([stored[..., :1]] * 3 + [stored[..., 1:]], axis=2)
-            return Encoded(build_webp(stored, page.icc, exif), "exact")
+            return Encoded(build_webp(stored, page.icc, exif, xmp), "exact")
         case "tiff":
-            return Encoded(_build_tiff(stored, page, exif), "exact")
+            return Encoded(_build_tiff(stored, page, exif, xmp), "exact")
         case _:
-            return Encoded(_build_jpeg(stored, page, exif, name), "reencoded")
+            return Encoded(_build_jpeg(stored, page, exif, xmp, name), "reencoded")
 
 
 def _refuse_loss(photo: Photo, target: str, name: str) -> None:
@@ -141,12 +149,27 @@ def find_exif(photo: Photo, name: str) -> bytes:
     return exif.removeprefix(_EXIF_HEADER)
 
 
+def find_xmp(photo: Photo, name: str) -> bytes:
+    """Return a photo's XMP packet, or nothing where it has none."""
+    if photo.format == "tiff":
+        file = TiffFile(photo.source, name)
+        tag = file.read_directory(file.first).tags.get(TagName.XMP)
+        return b"" if tag is None else file.read_bytes(tag)
+    if photo.format == "jpeg":
+        for segment in parse_jpeg(photo.source, name).segments:
+            if segment.marker == APP1 and segment.body.startswith(_XMP_HEADER):
+                return segment.body[len(_XMP_HEADER) :]
+        return b""
+    xmp: bytes = photo.extra.get(XMP, b"")
+    return xmp
+
+
 def _collect_fields(tiff: bytes, name: str) -> tuple[Literal["<", ">"], Fields]:
     """Return byte order and descriptive tags of a TIFF file or an EXIF block (the same format)."""
     file = TiffFile(tiff, name)
     first = file.read_directory(file.first)
     fields: Fields = _copy_fields(file, first, _DESCRIPTIVE)
-    for number in (_EXIF_IFD, _GPS_IFD):
+    for number in (TagName.EXIF, TagName.GPS):
         child = _copy_child(file, first, number)
         if child:
             fields[number] = child
@@ -158,11 +181,11 @@ def _copy_child(file: TiffFile, directory: Directory, number: int) -> Fields:
         return {}
     child = file.read_directory(file.read_integer(directory, number, 0))
     fields = _copy_fields(file, child, None)
-    if number == _EXIF_IFD:
-        fields.pop(_INTEROPERABILITY_IFD, None)
-        below = _copy_child(file, child, _INTEROPERABILITY_IFD)
+    if number == TagName.EXIF:
+        fields.pop(TagName.INTEROPERABILITY, None)
+        below = _copy_child(file, child, TagName.INTEROPERABILITY)
         if below:
-            fields[_INTEROPERABILITY_IFD] = below
+            fields[TagName.INTEROPERABILITY] = below
     return fields
 
 
@@ -179,7 +202,7 @@ def _build_exif(order: Literal["<", ">"], fields: Fields) -> bytes:
     return header + build_directory(order, fields, 8)
 
 
-def _build_tiff(stored: npt.NDArray[Any], page: Page, exif: bytes) -> bytes:
+def _build_tiff(stored: npt.NDArray[Any], page: Page, exif: bytes, xmp: bytes) -> bytes:
     """Return a Deflate-compressed TIFF file of one page, in the byte order of its EXIF."""
     order: Literal["<", ">"] = "<"
     fields: Fields = {}
@@ -228,23 +251,26 @@ def _build_tiff(stored: npt.NDArray[Any], page: Page, exif: bytes) -> bytes:
     if page.alpha is not None:
         fields[338] = shorts(2)
     if page.icc is not None:
-        fields[34675] = Field(_UNDEFINED, len(page.icc), page.icc)
+        fields[TagName.ICC] = Field(_UNDEFINED, len(page.icc), page.icc)
+    if xmp:
+        fields[TagName.XMP] = Field(_BYTE, len(xmp), xmp)
     body = b"".join(strips)
     body += b"\0" * (len(body) % 2)
     header = (b"II" if order == "<" else b"MM") + struct.pack(order + "HI", 42, 8 + len(body))
     return header + body + build_directory(order, fields, 8 + len(body))
 
 
-def _build_jpeg(stored: npt.NDArray[Any], page: Page, exif: bytes, name: str) -> bytes:
+def _build_jpeg(stored: npt.NDArray[Any], page: Page, exif: bytes, xmp: bytes, name: str) -> bytes:
     channels = page.pixels.shape[2]
     colors = stored[..., :channels]
     if colors.dtype == np.uint16:
         colors = np.rint(colors / np.float32(257)).astype(np.uint8)
-    if len(exif) > _JPEG_EXIF_BYTES:
-        raise UnsupportedError(
-            f"{name}: its EXIF block of {len(exif)} bytes does not fit into a JPEG file. "
-            "Use --to png."
-        )
+    for what, block, most in (("EXIF", exif, _JPEG_EXIF_BYTES), ("XMP", xmp, _JPEG_XMP_BYTES)):
+        if len(block) > most:
+            raise UnsupportedError(
+                f"{name}: its {what} of {len(block)} bytes does not fit into a JPEG file, which "
+                f"holds {most}. Use --to png."
+            )
     mode = {"grey": "L", "rgb": "RGB", "cmyk": "CMYK"}[page.color]
     height, width = colors.shape[:2]
     picture = Image.frombytes(mode, (width, height), np.ascontiguousarray(colors).tobytes())
@@ -252,6 +278,9 @@ def _build_jpeg(stored: npt.NDArray[Any], page: Page, exif: bytes, name: str) ->
     options: dict[str, Any] = {"exif": _EXIF_HEADER + exif} if exif else {}
     if page.icc is not None:
         options["icc_profile"] = page.icc
+    if xmp:
+        size = struct.pack(">H", 2 + len(_XMP_HEADER) + len(xmp))
+        options["extra"] = b"\xff\xe1" + size + _XMP_HEADER + xmp
     picture.save(buffer, "JPEG", quality=_JPEG_QUALITY, subsampling=0, optimize=True, **options)
     return buffer.getvalue()
 
@@ -264,7 +293,7 @@ def verify_conversion(
     *,
     reencoded: bool = False,
 ) -> str:
-    """Decode files of two formats, compare known pixels, alpha, profile and EXIF, return the hash.
+    """Decode files of two formats, compare known pixels, alpha, profile, EXIF and XMP.
 
     Args:
         before: the original file.
@@ -273,6 +302,9 @@ def verify_conversion(
         name: what to call the file in messages.
         reencoded: the output was encoded lossy: colours are not compared.
 
+    Returns:
+        SHA-256 in hex over the original's known samples.
+
     Raises:
         PreservationError: something known differs.
     """
@@ -280,6 +312,8 @@ def verify_conversion(
     old = read_photo(before, name, max_mpixels=unlimited)
     new = read_photo(after, name, max_mpixels=unlimited)
     _compare_exif(old, new, name)
+    if find_xmp(old, name) != find_xmp(new, name):
+        raise PreservationError(f"{name}: XMP differs from the original.")
     if reencoded:
         return compare_reencoded(old, new, masks, name)
     pages = tuple(_match_grey(one, other) for one, other in zip(old.pages, new.pages, strict=False))
@@ -313,7 +347,7 @@ def _describe(exif: bytes, photo: Photo, name: str) -> Fields:
         return {}
     if photo.orientation == 1:
         # An upright TIFF may say so by a tag or by none.
-        fields.pop(_ORIENTATION, None)
+        fields.pop(TagName.ORIENTATION, None)
     return fields
 
 

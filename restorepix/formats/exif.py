@@ -14,6 +14,8 @@ import numpy.typing as npt
 
 EXIF = "exif"
 """Key of ``Photo.extra``: the EXIF block as the file holds it, empty bytes where it has none."""
+XMP = "xmp"
+"""Key of ``Photo.extra``: the XMP packet (XML), empty bytes where the file has none."""
 ORIENTATION_TAG = 0x0112
 _SHORT = 3
 _HEADER = b"Exif\x00\x00"

@@ -24,6 +24,7 @@ from PIL import Image
 from restorepix.errors import UnreadableError, UnsupportedError
 from restorepix.formats.exif import (
     EXIF,
+    XMP,
     apply_orientation,
     read_orientation,
     undo_orientation,
@@ -79,6 +80,7 @@ def read_webp(data: bytes, name: str, max_mpixels: float) -> Photo:
         raise _corrupt(name, f"its {width}x{height} pixels cannot be decoded")
     samples.flags.writeable = False
     exif = _content(data, chunks, b"EXIF") or b""
+    xmp = _content(data, chunks, b"XMP ") or b""
     orientation = read_orientation(exif)
     alpha = apply_orientation(samples[..., 3], orientation) if samples.shape[2] == 4 else None
     page = Page(
@@ -87,7 +89,7 @@ def read_webp(data: bytes, name: str, max_mpixels: float) -> Photo:
         alpha,
         _content(data, chunks, b"ICCP"),
     )
-    return Photo("webp", (page,), orientation, data, {"webp": samples, EXIF: exif})
+    return Photo("webp", (page,), orientation, data, {"webp": samples, EXIF: exif, XMP: xmp})
 
 
 def _decode(data: bytes) -> npt.NDArray[np.uint8] | None:
@@ -224,24 +226,28 @@ def _encode(samples: npt.NDArray[np.uint8], **options: Any) -> bytes:
     return b"".join(data[chunk.start : chunk.end] for chunk in chunks if chunk.kind in _PICTURE)
 
 
-def build_webp(samples: npt.NDArray[np.uint8], icc: bytes | None, exif: bytes) -> bytes:
+def build_webp(samples: npt.NDArray[np.uint8], icc: bytes | None, exif: bytes, xmp: bytes) -> bytes:
     """Return a new lossless WebP file.
 
     Args:
         samples: ``(H, W, 3 or 4)`` RGB(A), as stored.
         icc: its profile, or None.
         exif: its EXIF block, or nothing.
+        xmp: its XMP packet, or nothing.
     """
     body = [encode_lossless(samples)]
-    if icc is not None or exif:
+    if icc is not None or exif or xmp:
         height, width, channels = samples.shape
-        flags = 0x20 * (icc is not None) | 0x10 * (channels == 4) | 0x08 * bool(exif)
+        flags = 0x20 * (icc is not None) | 0x10 * (channels == 4)
+        flags |= 0x08 * bool(exif) | 0x04 * bool(xmp)
         sides = (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
         body.insert(0, _build_chunk(b"VP8X", bytes([flags, 0, 0, 0]) + sides))
         if icc is not None:
             body.insert(1, _build_chunk(b"ICCP", icc))
         if exif:
             body.append(_build_chunk(b"EXIF", exif))
+        if xmp:
+            body.append(_build_chunk(b"XMP ", xmp))
     content = b"WEBP" + b"".join(body)
     return b"RIFF" + struct.pack("<I", len(content)) + content
 

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 import tifffile
-from pictures import blot, build_png, exif_block, repair, smooth
+from pictures import blot, build_png, exif_block, png_chunk, repair, smooth
 from PIL import Image
 
 from restorepix.errors import PreservationError, UnsupportedError, UsageError
@@ -161,6 +161,49 @@ def test_descriptive_tags_of_tiff_become_exif_and_back():
         assert file.byteorder == ">"
         assert file.pages[0].tags[271].value == "Maker"
         assert file.pages[0].tags[34665].value["MakerNote"] == note
+
+
+XMP = b"<x:xmpmeta xmlns:x='adobe:ns:meta/'>a caption</x:xmpmeta>"
+
+
+def with_xmp(source):
+    """Return a file with an XMP packet, made by libraries or by the specification."""
+    samples = smooth(40, 41, 3, 255)
+    buffer = io.BytesIO()
+    if source == "PNG":
+        chunk = (b"iTXt", b"XML:com.adobe.xmp\0\0\0en\0\0" + XMP)
+        return build_png(samples, 8, 2, before=[chunk])
+    if source == "TIFF":
+        extratags = [(700, "B", len(XMP), XMP, True)]
+        tifffile.imwrite(buffer, samples, photometric="rgb", metadata=None, extratags=extratags)
+    elif source == "JPEG":
+        segment = b"http://ns.adobe.com/xap/1.0/\0" + XMP
+        extra = b"\xff\xe1" + struct.pack(">H", 2 + len(segment)) + segment
+        Image.fromarray(samples).save(buffer, "JPEG", extra=extra)
+    else:
+        Image.fromarray(samples).save(buffer, "WEBP", lossless=True, exact=True, xmp=XMP)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("to", TARGETS)
+@pytest.mark.parametrize("source", ["PNG", "TIFF", "JPEG", "WEBP"])
+def test_xmp_goes_along(source, to):
+    if source.lower() == TARGETS[to]:
+        return
+    data = with_xmp(source)
+    _, mask, _, encoded = convert(data, to)
+    with Image.open(io.BytesIO(encoded.data)) as picture:
+        assert picture.info["xmp"] == XMP
+    wrong = encoded.data.replace(b"caption", b"kaption")
+    if to == "png":
+        at = wrong.index(b"iTXt") - 4
+        (size,) = struct.unpack_from(">I", wrong, at)
+        wrong = (
+            wrong[:at] + png_chunk(b"iTXt", wrong[at + 8 : at + 8 + size]) + wrong[at + 12 + size :]
+        )
+    with pytest.raises(PreservationError, match="XMP"):
+        reencoded = encoded.preserved == "reencoded"
+        verify_photo(data, wrong, [mask], name="a", reencoded=reencoded)
 
 
 def test_changed_exif_is_found():
