@@ -5,13 +5,14 @@ photograph at several scales, so that a training batch is pure indexing: the sam
 on the CPU over the memory map and on a GPU over the resident tensor. What a step sees depends on
 the seed and the step's number alone, which makes resuming exact.
 
-Build: ``python -m training.data DATA --folders photos/a photos/b --out runs/cache``.
+Build: ``python -m training.data DATA --recipe training/recipes/inpaint.toml --out runs/cache``.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+import tomllib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -214,15 +215,20 @@ def main() -> None:
     """Build a cache from the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path, help="folder that holds the photographs")
-    parser.add_argument("--folders", nargs="*", default=["."], help="sub-folders to take")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--folders", nargs="*", default=["."], help="sub-folders to take")
+    which.add_argument("--recipe", type=Path, help="take the sub-folders a recipe names")
     parser.add_argument("--exclude", type=Path, help="file with names to leave out, one a line")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--min-side", type=int, default=128)
     options = parser.parse_args()
     left_out = set(options.exclude.read_text().split("\n")) if options.exclude else set[str]()
+    folders: list[str] = options.folders
+    if options.recipe:
+        folders = tomllib.loads(options.recipe.read_text("utf-8"))["data"]["folders"]
     paths = [
         path
-        for folder in options.folders
+        for folder in folders
         for path in list_images(options.data / folder)
         if path.relative_to(options.data).as_posix() not in left_out
     ]

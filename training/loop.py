@@ -77,9 +77,12 @@ def read_recipe(path: Path) -> tuple[TrainConfig, GeneratorConfig]:
     """The ``[train]`` and ``[generator]`` tables of a recipe.
 
     Raises:
-        ValueError: an unknown key, naming it.
+        ValueError: an unknown table or key, naming it.
     """
-    tables: dict[str, Any] = tomllib.loads(path.read_text())
+    tables: dict[str, Any] = tomllib.loads(path.read_text("utf-8"))
+    if strange := set(tables) - {"data", "train", "generator"}:
+        msg = f"{path}: unknown tables: {', '.join(sorted(strange))}"
+        raise ValueError(msg)
     for table, known in (("train", TrainConfig), ("generator", GeneratorConfig)):
         unknown = set(tables.get(table, {})) - {field.name for field in fields(known)}
         if unknown:
