@@ -7,16 +7,18 @@ Refused: jpeglib (loses the progressive flag, writes segments twice, takes trunc
 a word), simplejpeg and OpenCV (no coefficients), PyTurboJPEG (the same library, but not included,
 and its module bears the same name as the one below).
 
-Where the shared library comes from: the ``turbojpeg`` wheel on PyPI carries one unchanged build of
-libjpeg-turbo (3.0, permissive IJG, BSD and zlib licences) for Linux, macOS and Windows on x86-64
-and for macOS on Arm. Only that library is loaded, never the wheel's own module, for which no
-licence is stated. Elsewhere, and wherever it is newer, the library of the system is used:
+Where the shared library comes from: the ``turbojpeg`` wheel on PyPI carries a build of
+libjpeg-turbo (of 2023, close to 3.0; permissive IJG, BSD and zlib licences) for Linux, macOS and
+Windows on x86-64 and for macOS on Arm. Only that library is loaded, never the wheel's own module,
+for which no licence is stated. Elsewhere, and where it can do more, the system's is used:
 
-====== ===================================================================================
-1.2    is enough for all but the following (Debian 12 has 2.1)
-3.0    writes arithmetic coding, and Huffman tables fitted to the picture
-3.1    keeps restart intervals
-====== ===================================================================================
+=== ==============================================================================
+2.0 is enough for all but the following (Debian 12 has 2.1)
+3.0 writes arithmetic coding, and Huffman tables fitted to the picture
+3.1 keeps restart intervals
+=== ==============================================================================
+
+Samplings that no camera writes (4:1:0) are refused by all but the newest.
 """
 
 from __future__ import annotations
@@ -272,15 +274,11 @@ def _list_candidates() -> list[str]:
         for file in files
         if re.match(r"(lib)?turbojpeg[-.].*(\.dylib|\.dll|\.so(\.\d+)+)$", file.name)
     ]
-    match sys.platform:
-        case "darwin":
-            found += ["/opt/homebrew/lib/libturbojpeg.dylib", "/usr/local/lib/libturbojpeg.dylib"]
-        case "win32":
-            pass
-        case _:
-            found += ["libturbojpeg.so.0"]
+    if sys.platform == "linux":  # find_library would start a compiler
+        return [*found, "libturbojpeg.so.0"]
     system = ctypes.util.find_library("turbojpeg")
-    return [*found, system] if system else found
+    homebrew = "/opt/homebrew/lib/libturbojpeg.dylib"
+    return [*found, *([system] if system else []), homebrew]
 
 
 def _try_load(path: str) -> ctypes.CDLL | None:
@@ -288,11 +286,11 @@ def _try_load(path: str) -> ctypes.CDLL | None:
         library = ctypes.CDLL(path)
     except OSError:
         return None
-    return library if hasattr(library, "tjTransform") else None
+    return library if hasattr(library, "tjGetErrorStr2") else None
 
 
 def _rank(library: ctypes.CDLL) -> int:
-    """Order libraries by what they can do; the first of equals is taken."""
+    """Order libraries by what they can do (3.0, 3.1); the first of equals is taken."""
     return hasattr(library, "tj3Set") + hasattr(library, "tj3SetICCProfile")
 
 

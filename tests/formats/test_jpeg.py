@@ -3,7 +3,9 @@ from __future__ import annotations
 import ctypes
 import functools
 import io
+import random
 import struct
+import time
 import tracemalloc
 
 import numpy as np
@@ -24,7 +26,7 @@ from restorepix.errors import (
 )
 from restorepix.formats import turbojpeg
 from restorepix.formats.exif import apply_orientation
-from restorepix.formats.jpeg import read_jpeg, verify_jpeg, write_jpeg
+from restorepix.formats.jpeg import _Patch, read_jpeg, verify_jpeg, write_jpeg
 from restorepix.formats.jpeg_segments import DRI, parse_jpeg, read_color, relocate_pictures
 from restorepix.formats.turbojpeg import Coding, read_coefficients, rewrite_coefficients
 
@@ -459,6 +461,18 @@ def test_extreme_coefficients_are_clipped_to_what_can_be_coded():
     verify_jpeg(data, after, [mask], "x")
 
 
+@pytest.mark.parametrize(("frequency", "value"), [((0, 1), 1024), ((7, 7), -3000), ((0, 0), 1500)])
+def test_impossible_coefficients_are_refused_where_no_warning_tells(frequency, value):
+    data = save(np.full((32, 32, 1), 128, np.uint8), quality=100)
+    photo = read_jpeg(data, "x.jpg", 500)
+    patch = _Patch(parse_jpeg(data, "x"), "x.jpg", photo.pages[0].pixels, np.ones((32, 32), bool))
+    blocks = np.zeros((4, 8, 8), np.int16)
+    patch.apply(0, 0, blocks)
+    blocks[2][frequency] = value
+    with pytest.raises(UnreadableError, match=r"x\.jpg: .*impossible"):
+        patch.apply(0, 0, blocks)
+
+
 def test_nothing_to_repair_gives_the_same_bytes():
     data = orient(save(photograph()), 6)
     photo = read_jpeg(data, "x", 500)
@@ -536,6 +550,10 @@ def test_the_thumbnail_of_a_changed_picture_is_dropped_in_place():
     verify_jpeg(data, after, [mask], "x")
     photo = read_jpeg(data, "x", 500)
     assert write_jpeg(photo, [None], [None], "x").data == data
+    elsewhere = bytearray(after)
+    elsewhere[parse_jpeg(after, "x").kept[0].start + 4 + differing[0]] = 99
+    with pytest.raises(PreservationError, match="E1"):
+        verify_jpeg(data, bytes(elsewhere), [mask], "x")
 
 
 def with_gain_map(data):
@@ -739,6 +757,34 @@ def test_missing_and_doubled_pieces_end_in_an_answer(which, start, end, doubled)
     survive(data[:two] + data[one:] if doubled else data[:one] + data[two:])
 
 
+def mutate(data, donor, rng):
+    """Return a file with a few bytes changed, removed, or taken from elsewhere."""
+    spoiled = bytearray(data)
+    headers = data.index(b"\xff\xda") + 14
+    for _ in range(rng.choice((1, 1, 2, 5, 20))):
+        at = rng.randrange(2, min(len(spoiled), headers if rng.random() < 0.5 else len(data)))
+        match rng.randrange(4):
+            case 0:
+                spoiled[at] = rng.choice((0, 1, 0xC4, 0xD9, 0xDA, 0xFF, rng.randrange(256)))
+            case 1:
+                spoiled[at] ^= 1 << rng.randrange(8)
+            case 2:
+                del spoiled[at : at + rng.randrange(1, 30)]
+            case _:
+                start = rng.randrange(2, len(donor))
+                spoiled[at:at] = donor[start : start + rng.randrange(1, 600)]
+    return bytes(spoiled)
+
+
+@pytest.mark.slow
+def test_a_minute_of_mutations_ends_in_answers():
+    rng = random.Random(20)
+    files = sound_files()
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        survive(mutate(rng.choice(files), rng.choice(files), rng))
+
+
 # The binding
 
 
@@ -795,3 +841,20 @@ def test_two_threads_do_not_mix_their_pictures():
         planes = list(pool.map(coefficients, files * 4))
     for alone, together in zip([coefficients(file) for file in files] * 4, planes, strict=True):
         assert all((one == other).all() for one, other in zip(alone, together, strict=True))
+
+
+def test_the_most_able_library_is_taken():
+    class Library:
+        def __init__(self, *functions):
+            for function in functions:
+                setattr(self, function, None)
+
+    old, newer, newest = Library(), Library("tj3Set"), Library("tj3Set", "tj3SetICCProfile")
+    assert max([old, newer, newest], key=turbojpeg._rank) is newest
+    assert max([newer, old], key=turbojpeg._rank) is newer
+
+
+def test_the_wheel_s_library_is_found_and_its_module_is_not():
+    (path, *others) = turbojpeg._list_candidates()
+    assert not any(".cpython" in name or name.endswith(".pyd") for name in (path, *others))
+    assert "turbojpeg" in path
