@@ -1,0 +1,1 @@
+"""Programs that measure: quality beside other programs, speed, memory. Nothing imports them."""
