@@ -149,6 +149,8 @@ def read_photo(data: bytes, name: str, *, max_mpixels: float = DEFAULT_MAX_MPIXE
             from restorepix.formats.gif import read_gif as read
         case "jpeg2000":
             from restorepix.formats.jpeg2000 import read_jpeg2000 as read
+        case "heif" | "avif":
+            from restorepix.formats.heif import read_heif as read
         case found:
             raise _refusal(found, data, name)
     return read(data, name, max_mpixels)
@@ -163,7 +165,7 @@ def _refusal(found: str | None, data: bytes, name: str) -> Exception:
                 f"{name}: camera RAW is not restored (it holds sensor data, not a picture). "
                 "Develop it to a 16-bit TIFF first and restore that."
             )
-        case "heif" | "avif" | "jxl" | "psd":
+        case "jxl" | "psd":
             return UnsupportedError(
                 f"{name}: {found.upper()} files are not restored by this version. "
                 "Convert it to TIFF or PNG first and restore that."
@@ -225,6 +227,10 @@ def write_photo(
             from restorepix.formats.gif import write_gif as write
         case "jpeg2000":
             from restorepix.formats.jpeg2000 import write_jpeg2000 as write
+        case "heif" | "avif":
+            from restorepix.formats.heif import write_heif
+
+            return write_heif(photo, repaired, masks, name, accept_reencode=accept_reencode)
         case other:
             raise UnsupportedError(f"{name}: cannot write {other} files.")
     return write(photo, repaired, masks, name)
@@ -281,6 +287,10 @@ def verify_photo(
             from restorepix.formats.gif import verify_gif as verify
         case "jpeg2000":
             from restorepix.formats.jpeg2000 import verify_jpeg2000 as verify
+        case "heif" | "avif":
+            from restorepix.formats.heif import verify_heif
+
+            return verify_heif(before, after, masks, name, reencoded=reencoded)
         case other:
             raise _refusal(other, before, name)
     return verify(before, after, masks, name)

@@ -24,6 +24,7 @@ from restorepix.errors import PreservationError, UnreadableError, UnsupportedErr
 from restorepix.formats import CONVERSIONS, read_photo
 from restorepix.formats import tiff_codecs as codecs
 from restorepix.formats.exif import EXIF, XMP, undo_orientation
+from restorepix.formats.heif import COLOR_CODE
 from restorepix.formats.jpeg_segments import APP1, parse_jpeg, read_exif
 from restorepix.formats.known import PLANES, Plane, compare_known, compare_reencoded
 from restorepix.formats.png import build_png
@@ -115,6 +116,7 @@ def _refuse_loss(photo: Photo, target: str, name: str) -> None:
     reasons = (
         (len(photo.pages) > 1, f"{len(photo.pages)} pages", "keep TIFF"),
         (bool(extra), ", ".join(extra), "keep TIFF"),
+        (COLOR_CODE in photo.extra, photo.extra.get(COLOR_CODE, ""), "no --to"),
         (page.pixels.dtype == np.float32 and target != "tiff", "floating point", "--to tiff"),
         (page.color == "cmyk" and target in ("png", "webp"), "CMYK", "--to tiff"),
         (page.pixels.dtype == np.uint16 and target == "webp", "16 bit", "--to png"),
