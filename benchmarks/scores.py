@@ -20,7 +20,7 @@ Image = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.uint8]
 Plane = npt.NDArray[np.float64]
 
-DEFINITION = 1
+DEFINITION = 2
 """Raised whenever a number below changes its meaning; part of the cache key."""
 
 LUMA = (0.299, 0.587, 0.114)
@@ -46,9 +46,11 @@ def measure_scores(result: Image, truth: Image, mask: Mask) -> dict[str, float]:
           and the three channels. Windows near the rim of the hole see known pixels too.
         - ``tv`` *: total variation, the mean absolute difference of horizontal and vertical
           neighbours in percent of 255, over all pairs or over those that touch the hole.
-        - ``gradient``: mean gradient magnitude (central differences of luma, levels per pixel)
-          over the hole's pixels, and ``truth_gradient``, the same of the truth. Their quotient is
-          the sharpness kept.
+        - ``gradient``: mean gradient magnitude of luma over the hole's pixels in levels per pixel,
+          and ``truth_gradient``, the same of the truth. Their quotient, summed over pictures
+          first, is the sharpness kept. By differences to the next pixel: central differences
+          span a thin scratch and credit it with its surroundings (0.77 in place of 0.66 for
+          FSR_FAST), and are blind to the finest grain.
 
     Raises:
         ValueError: the mask has no hole, or shapes differ.
@@ -89,8 +91,10 @@ def measure_variation(image: Image, region: Mask) -> float:
 
 
 def measure_gradient(image: Image) -> Plane:
-    """(H, W) gradient magnitude of luma: central differences, one-sided at the border."""
-    down, right = np.gradient(image.astype(np.float64) @ np.array(LUMA))
+    """(H, W) gradient magnitude of luma: differences to the next pixel, 0 beyond the border."""
+    luma = image.astype(np.float64) @ np.array(LUMA)
+    down = np.diff(luma, axis=0, append=luma[-1:])
+    right = np.diff(luma, axis=1, append=luma[:, -1:])
     return np.hypot(down, right)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import write_picture
 from safetensors.torch import save_file
 from skimage import data
 
@@ -25,7 +26,6 @@ from benchmarks.quality import (
     walk_cases,
 )
 from restorepix.models.generator import Generator
-from tests.conftest import write_picture
 from training.masks import MASK_KINDS
 
 

@@ -80,7 +80,16 @@ def test_sharpness_of_half_the_slope_is_half() -> None:
 def test_gradient_weighs_channels_as_luma_and_takes_both_directions() -> None:
     image = np.zeros((9, 9, 3), np.uint8)
     image[..., 1] = np.add.outer(np.arange(9) * 4, np.arange(9) * 3)  # slope 5 in green alone
-    assert measure_gradient(image) == pytest.approx(np.full((9, 9), 5 * 0.587))
+    gradient = measure_gradient(image)
+    assert gradient[:-1, :-1] == pytest.approx(np.full((8, 8), 5 * 0.587))
+    assert gradient[-1, :-1] == pytest.approx(np.full(8, 3 * 0.587))
+    assert gradient[-1, -1] == 0
+
+
+def test_gradient_sees_the_finest_grain() -> None:
+    grain = np.tile(np.array([0, 8], np.uint8), (6, 3))
+    gradient = measure_gradient(np.repeat(grain[..., None], 3, 2))
+    assert gradient[:, :-1] == pytest.approx(np.full((6, 5), 8))
 
 
 def test_known_change_is_measured_outside_the_hole_alone() -> None:
