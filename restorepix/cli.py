@@ -37,8 +37,8 @@ _DEFAULTS = RestoreOptions()
 
 app = typer.Typer(
     name="restorepix",
-    epilog="Exit codes: 0 done, 1 some inputs failed, 2 refused, 4 no weights or device, "
-    "70 a fault of ours, 130 interrupted.",
+    epilog="Exit codes: 0 done, 1 some inputs failed, 2 refused, 3 wants a look (with "
+    "--fail-on-review), 4 no weights or device, 70 a fault of ours, 130 interrupted.",
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_show_locals=False,
@@ -81,7 +81,9 @@ def restorepix(
 
       restorepix fix photo.jpg --mask photo_mask.png -o repaired.jpg
 
-      restorepix verify photo.jpg repaired.jpg --mask photo_mask.png
+      restorepix verify photos/ photos-restored/
+
+      restorepix undo photos/ [dim]# after fix --in-place[/dim]
     """
 
 
@@ -191,6 +193,24 @@ def fix(
             rich_help_panel="Outputs",
         ),
     ] = _DEFAULTS.overwrite,
+    in_place: Annotated[
+        bool,
+        typer.Option(
+            "--in-place",
+            help="Give restored files the place of their originals, which go to a backup tree "
+            "first; restorepix undo puts them back.",
+            rich_help_panel="Outputs",
+        ),
+    ] = _DEFAULTS.in_place,
+    backup: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="The backup tree of --in-place. Default: photos-originals/ beside photos/.",
+            rich_help_panel="Outputs",
+            show_default=False,
+        ),
+    ] = _DEFAULTS.backup,
     preserve_times: Annotated[
         bool,
         typer.Option(
@@ -228,6 +248,14 @@ def fix(
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="Print the plan and stop.", rich_help_panel="Report"),
+    ] = False,
+    fail_on_review: Annotated[
+        bool,
+        typer.Option(
+            "--fail-on-review",
+            help="End with exit code 3 when nothing failed but a result wants a look.",
+            rich_help_panel="Report",
+        ),
     ] = False,
     as_json: Annotated[
         bool,
@@ -268,6 +296,8 @@ def fix(
 
       find . -name '*.tif' -print0 | restorepix fix --files-from - -0 -m masks/
 
+      restorepix fix photos/ --mask masks/ --in-place [dim]# originals to photos-originals/[/dim]
+
       restorepix fix - --mask mask.png < in.jpg > out.jpg
 
     Names, formats, metadata and every pixel outside the masks are kept, which is checked on the
@@ -279,6 +309,8 @@ def fix(
             to=to,
             accept_reencode=accept_reencode,
             overwrite=overwrite,
+            in_place=in_place,
+            backup=backup,
             preserve_times=preserve_times,
             max_mpixels=max_mpixels,
             device=device,
@@ -295,10 +327,10 @@ def fix(
             raise UsageError("-0 says how --files-from is separated: pass --files-from too.")
         names = list(inputs or ())
         if STDIO in names:
-            if len(names) > 1 or files_from is not None or as_json or dry_run:
+            if len(names) > 1 or files_from is not None or as_json or dry_run or in_place:
                 raise UsageError(
                     "- (stdin to stdout) cannot be combined with other inputs, --files-from, "
-                    "--json or --dry-run."
+                    "--json, --dry-run or --in-place."
                 )
             _fix_stdin(mask, output, options)
             return
@@ -308,7 +340,7 @@ def fix(
             output,
             options,
             walk,
-            _Talk(quiet=quiet, verbose=verbose, as_json=as_json),
+            _Talk(quiet=quiet, verbose=verbose, as_json=as_json, fail_on_review=fail_on_review),
             dry_run=dry_run,
             debug=debug,
         )
@@ -317,16 +349,20 @@ def fix(
 
 @app.command(no_args_is_help=True)
 def verify(
-    before: Annotated[Path, typer.Argument(metavar="IN", help="The original.")],
-    after: Annotated[Path, typer.Argument(metavar="OUT", help="The restored file.")],
+    before: Annotated[Path, typer.Argument(metavar="IN", help="The original, or a folder.")],
+    after: Annotated[Path, typer.Argument(metavar="OUT", help="The restored file, or folder.")],
     mask: Annotated[
         Path | None,
         typer.Option(
-            "--mask", "-m", help="The mask that was used; without one, all of IN is known."
+            "--mask",
+            "-m",
+            help="The mask that was used, or a folder of masks. Without it, folders take what "
+            "their run's journal kept; else all of IN is known.",
+            show_default=False,
         ),
     ] = None,
     dilate: Annotated[
-        int, typer.Option(metavar="PX", help="The --dilate that was used.")
+        int, typer.Option(metavar="PX", help="The --dilate that was used with --mask.")
     ] = _DEFAULTS.dilate,
     max_mpixels: Annotated[
         float, typer.Option(metavar="N", help="Refuse pictures with more million pixels.")
@@ -335,29 +371,112 @@ def verify(
         bool, typer.Option("--debug", help="Stop at a fault of ours with its traceback.")
     ] = False,
 ) -> None:
-    """Prove that a restored file holds everything of the original outside the mask.
+    """Prove that restored files hold everything of their originals outside the masks.
 
     [bold]Examples[/bold]
 
       restorepix verify a.jpg a-restored.jpg --mask a_mask.png
 
-      restorepix verify a.jpg copy.jpg
+      restorepix verify photos/ photos-restored/ [dim]# with the masks that the run kept[/dim]
+
+      restorepix verify photos-originals/ photos/ [dim]# after fix --in-place[/dim]
 
     Prints the SHA-256 over all known pixels (for JPEG: coefficients), which is the record's
-    known_sha256. Exit code 1 when anything known differs.
+    known_sha256; for folders, one line a file. Exit code 1 when anything known differs.
     """
     with _report_errors(debug):
         options = RestoreOptions(dilate=dilate, max_mpixels=max_mpixels)
-        from restorepix.pipeline import verify_files
+        if before.is_dir() != after.is_dir():
+            raise UsageError(f"{before} and {after}: expected two files or two folders.")
+        if before.is_dir():
+            raise typer.Exit(_verify_folders(before, after, mask, options))
+        from restorepix.proof import verify_files
 
         typer.echo(verify_files(before, after, mask, options))
+
+
+@app.command(no_args_is_help=True)
+def undo(
+    run: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FOLDER", help="The folder that was restored in place, or its backup tree."
+        ),
+    ],
+    force: Annotated[
+        bool,
+        typer.Option("--force", help="Put originals back over files that changed since, too."),
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be done and stop.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print refusals only.")] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Stop at a fault of ours with its traceback.")
+    ] = False,
+) -> None:
+    """Put back the originals that fix --in-place replaced, byte for byte.
+
+    [bold]Examples[/bold]
+
+      restorepix undo photos/
+
+      restorepix undo /backups/photos --dry-run
+
+    Times and permissions come back too, and the backups leave their tree. A file that was changed
+    since it was restored is left alone, which makes the exit code 1. Running it again is safe.
+    """
+    with _report_errors(debug):
+        raise typer.Exit(_undo_run(run, force=force, dry_run=dry_run, quiet=quiet))
+
+
+def _verify_folders(
+    before: Path, after: Path, mask: Path | None, options: RestoreOptions
+) -> ExitCode:
+    from restorepix.proof import verify_folders
+    from restorepix.report import show_name
+
+    console = _build_console()
+    good = bad = 0
+    for proof in verify_folders(before, after, mask, options):
+        if proof.known_sha256 is not None:
+            good += 1
+            typer.echo(show_name(f"{proof.known_sha256}  {proof.output}"))
+        else:
+            bad += 1
+            console.print(_build_error(proof.error), soft_wrap=True)
+    console.print(f"{good + bad} photographs: {good} proved, {bad} not", soft_wrap=True)
+    return ExitCode.SOME_FAILED if bad else ExitCode.OK
+
+
+def _undo_run(run: Path, *, force: bool, dry_run: bool, quiet: bool) -> ExitCode:
+    from collections import Counter
+
+    from restorepix.originals import find_run, undo_run
+    from restorepix.report import show_name
+
+    console = _build_console()
+    counts: Counter[str] = Counter()
+    for undone in undo_run(find_run(run), force=force, dry_run=dry_run):
+        counts[undone.status] += 1
+        if undone.message:
+            console.print(_build_error(undone.message), soft_wrap=True)
+        elif not quiet:
+            line = f"{undone.status:<9}  {show_name(str(undone.path))}"
+            console.print(line, soft_wrap=True, markup=False)
+    if not quiet:
+        text = ", ".join(f"{count} {status}" for status, count in counts.items())
+        note = "; nothing was changed" if dry_run else ""
+        console.print(f"{counts.total()} originals: {text or 'nothing to do'}{note}")
+    return ExitCode.SOME_FAILED if counts["refused"] else ExitCode.OK
 
 
 class _Talk:
     """What is said while a run goes on: records on stdout, lines and progress on stderr."""
 
-    def __init__(self, *, quiet: bool, verbose: bool, as_json: bool) -> None:
+    def __init__(self, *, quiet: bool, verbose: bool, as_json: bool, fail_on_review: bool) -> None:
         self.console = _build_console()
+        self.fail_on_review = fail_on_review
         self.quiet = quiet
         self.verbose = verbose
         self.as_json = as_json
@@ -441,14 +560,15 @@ def _finish(results: Sequence[Result], seconds: float, talk: _Talk) -> ExitCode:
     """Print the failures and the summary; return the exit code."""
     from restorepix.report import build_summary, choose_exit_code, render_failure, render_summary
 
-    talk.emit(build_summary(results, seconds))
+    code = choose_exit_code(results, fail_on_review=talk.fail_on_review)
+    talk.emit(build_summary(results, seconds, code))
     failed = [result for result in results if result.error is not None]
     if failed:
         talk.console.print("failed:", style="bold red")
         for result in failed:
             talk.console.print(render_failure(result), soft_wrap=True)
     talk.say(render_summary(results, seconds))
-    return choose_exit_code(results)
+    return code
 
 
 def _describe_details(result: Result, mask: Path | None) -> Text:
@@ -485,7 +605,7 @@ def _print_plan(plan: Plan, talk: _Talk) -> None:
     from restorepix.write import is_taken
 
     for job in plan.jobs:
-        exists = is_taken(job.output)
+        exists = job.backup is None and is_taken(job.output)
         if talk.as_json:
             talk.emit(
                 {
@@ -497,6 +617,8 @@ def _print_plan(plan: Plan, talk: _Talk) -> None:
             )
             continue
         notes = [f"mask {job.mask}" if job.mask is not None else job.mask_problem]
+        if job.backup is not None:
+            notes.append(f"original to {job.backup}")
         if exists:
             notes.append("output exists")
         line = f"{job.source.path} -> {job.output}  ({'; '.join(notes)})"
@@ -558,15 +680,18 @@ def _report_errors(debug: bool) -> Generator[None]:
 
 
 def _fail(message: str, code: ExitCode, debug: bool) -> NoReturn:
+    if debug:
+        traceback.print_exc()
+    _build_console().print(_build_error(message), soft_wrap=True)
+    raise typer.Exit(code)
+
+
+def _build_error(message: str) -> Text:
     from rich.text import Text
 
     from restorepix.report import show_name
 
-    if debug:
-        traceback.print_exc()
-    text = Text.assemble(("error: ", "bold red"), show_name(message))
-    _build_console().print(text, soft_wrap=True)
-    raise typer.Exit(code)
+    return Text.assemble(("error: ", "bold red"), show_name(message))
 
 
 def _build_console() -> Console:

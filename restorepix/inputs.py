@@ -18,6 +18,10 @@ from restorepix.options import WalkOptions
 JOURNAL_FOLDER = ".restorepix"
 """Folder of a run's journal, inside its output folder."""
 JOURNAL_NAME = "run.jsonl"
+LEDGER_NAME = "originals.jsonl"
+"""What a run with ``--in-place`` replaced (:mod:`restorepix.originals`), beside the journal."""
+MASKS_FOLDER = "masks"
+"""Effective masks of a run, beside its journal, under the names of their outputs."""
 SIDECAR_SUFFIX = ".xmp"
 """Files that travel with their picture (:func:`restorepix.write.copy_sidecars`)."""
 PICTURE_SUFFIXES: tuple[str, ...] = tuple(end for ends in SUFFIXES.values() for end in ends)
@@ -194,7 +198,8 @@ class _Walk:
     def _may_enter(self, entry: os.DirEntry[str]) -> bool:
         if entry.is_symlink() and not self._follow_links:
             return False
-        return not (Path(entry.path) / JOURNAL_FOLDER / JOURNAL_NAME).exists()
+        journals = Path(entry.path) / JOURNAL_FOLDER
+        return not any((journals / name).exists() for name in (JOURNAL_NAME, LEDGER_NAME))
 
 
 def _build_filter(globs: Iterable[str]) -> Callable[[Path], bool]:

@@ -7,6 +7,8 @@ opacity exceeds 127 of 255: white repaints, transparent keeps.
 from __future__ import annotations
 
 import hashlib
+import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +17,7 @@ from typing import Any, Final
 import cv2
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from restorepix.errors import MaskError, PhotoError, UsageError
 from restorepix.formats import read_photo
@@ -132,6 +135,29 @@ class EffectiveMask:
                 digest.update(f"{index} {mask.shape[0]} {mask.shape[1]}\n".encode())
                 digest.update(np.packbits(mask).tobytes())
         return digest.hexdigest()
+
+
+def encode_mask(mask: EffectiveMask, sizes: Sequence[tuple[int, int]]) -> tuple[bytes, str]:
+    """Return a file that :func:`read_mask` reads as this mask again, and its suffix.
+
+    Args:
+        mask: the mask.
+        sizes: ``(height, width)`` of each page of the photo, in pixels as displayed.
+
+    Returns:
+        A PNG of 1 bit and ``.png``; for several pages a TIFF and ``.tif``.
+    """
+    images = [
+        Image.fromarray(np.zeros(size, np.bool_) if page is None else page)
+        for page, size in zip(mask.pages, sizes, strict=True)
+    ]
+    buffer = io.BytesIO()
+    if len(images) == 1:
+        images[0].save(buffer, "PNG")
+        return buffer.getvalue(), ".png"
+    options: dict[str, Any] = {"save_all": True, "append_images": images[1:]}
+    images[0].save(buffer, "TIFF", compression="tiff_adobe_deflate", **options)
+    return buffer.getvalue(), ".tif"
 
 
 def read_mask(

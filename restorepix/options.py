@@ -37,6 +37,10 @@ class RestoreOptions:
     """Re-encode lossy formats that cannot keep known pixels, instead of writing lossless."""
     overwrite: bool = False
     """Replace outputs that are there already (never an original)."""
+    in_place: bool = False
+    """Give restored files the names of their originals, which move into a backup tree first."""
+    backup: Path | None = None
+    """The backup tree of ``in_place``; None for ``photos-originals`` beside ``photos``."""
     preserve_times: bool = True
     """Give outputs the access and modification times of their inputs."""
     max_mpixels: float = DEFAULT_MAX_MPIXELS
@@ -58,6 +62,10 @@ class RestoreOptions:
             raise UsageError(f"--dilate: expected 0 pixels or more, found {self.dilate}.")
         if self.to is not None and self.to not in CONVERSIONS:
             raise UsageError(f"--to: expected {_one_of(CONVERSIONS)}, found {self.to!r}.")
+        if self.in_place and self.to is not None:
+            raise UsageError("--in-place keeps names and formats: leave --to out, or write to -o.")
+        if self.backup is not None and not self.in_place:
+            raise UsageError("--backup says where --in-place keeps originals: pass --in-place too.")
         if not self.max_mpixels > 0:
             raise UsageError(f"--max-mpixels: expected more than 0, found {self.max_mpixels:g}.")
         if self.threads is not None and self.threads < 1:

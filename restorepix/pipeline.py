@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,19 +20,30 @@ from restorepix.composite import composite_page
 from restorepix.errors import (
     DeviceError,
     MaskError,
+    OutputExistsError,
     PhotoError,
+    PreservationError,
     RestorepixError,
     UnreadableError,
+    UnsupportedError,
     WriteError,
 )
 from restorepix.formats import CONVERSIONS, read_photo, verify_photo, write_photo
-from restorepix.masks import EffectiveMask, read_mask
+from restorepix.inputs import JOURNAL_FOLDER, MASKS_FOLDER
+from restorepix.masks import EffectiveMask, encode_mask, read_mask
 from restorepix.options import RestoreOptions
+from restorepix.originals import Ledger, back_up_original, check_unchanged
 from restorepix.photo import BoolMask, Page, Photo, Preserved
 from restorepix.plan import Job, Plan
 from restorepix.report import Failure, Journal, JournalEntry, Result
 from restorepix.tiles import Box
-from restorepix.write import copy_sidecars, refuse_existing, write_output
+from restorepix.write import (
+    copy_sidecars,
+    is_taken,
+    refuse_existing,
+    sweep_leftovers,
+    write_output,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -71,13 +83,18 @@ class Restoration:
 
     data: bytes = field(repr=False)
     mask: EffectiveMask
-    pixels: int
-    """Pixels of the file, all pages together."""
+    sizes: tuple[tuple[int, int], ...]
+    """``(height, width)`` of each page, in pixels as displayed."""
     method: Literal["inpainted", "copied"]
     preserved: Preserved
     known_sha256: str
     is_same: bool
     """Whether ``data`` is the input, byte for byte."""
+
+    @property
+    def pixels(self) -> int:
+        """Pixels of the file, all pages together."""
+        return sum(height * width for height, width in self.sizes)
 
 
 class Stopwatch:
@@ -165,9 +182,22 @@ def restore_batch(
     """
     folders = {job.run_folder for job in plan.jobs if job.run_folder is not None}
     journals = {folder: Journal(folder) for folder in folders}
+    ledgers = {folder: Ledger(folder) for folder in folders} if options.in_place else {}
+    _sweep_folders(plan.jobs)
     for job in plan.jobs:
         journal = None if job.run_folder is None else journals[job.run_folder]
-        yield restore_photo(job, options, network, journal, debug=debug)
+        ledger = None if job.run_folder is None else ledgers.get(job.run_folder)
+        yield restore_photo(job, options, network, journal, ledger, debug=debug)
+
+
+def _sweep_folders(jobs: Sequence[Job]) -> None:
+    """Remove what killed runs left where this run is going to write."""
+    folders = {place.parent for job in jobs for place in (job.output, job.backup) if place}
+    runs = {job.run_folder / JOURNAL_FOLDER / MASKS_FOLDER for job in jobs if job.run_folder}
+    masks = {
+        place_mask(job.run_folder, job.journal_key, "").parent for job in jobs if job.run_folder
+    }
+    sweep_leftovers(folders | runs | masks)
 
 
 def restore_photo(
@@ -175,6 +205,7 @@ def restore_photo(
     options: RestoreOptions,
     network: Network,
     journal: Journal | None = None,
+    ledger: Ledger | None = None,
     *,
     debug: bool = False,
 ) -> Result:
@@ -185,6 +216,7 @@ def restore_photo(
         options: how.
         network: what repaints the holes.
         journal: where the run is recorded, and what recognises outputs that are done.
+        ledger: where the original is written down before it is replaced, if it is.
         debug: raise what is no error of the photograph's own instead of reporting it.
 
     Returns:
@@ -195,7 +227,7 @@ def restore_photo(
     started = _tell_time()
     hashes = _Hashes()
     try:
-        result, hashes = _restore_photo(job, options, network, journal, stopwatch)
+        result, hashes = _restore_photo(job, options, network, journal, ledger, stopwatch)
     except RestorepixError as error:
         result = _build_failure(job, error.code, str(error))
     except Exception as error:  # noqa: BLE001 - one file's trouble must not end the batch
@@ -276,14 +308,19 @@ def restore_bytes(
                 accept_reencode=options.accept_reencode,
             )
             encoded, preserved = written.data, written.preserved
-    with stopwatch.measure("verify"):
-        known = verify_photo(
-            data, encoded, mask.pages, name=name, reencoded=preserved == "reencoded"
-        )
+    try:
+        with stopwatch.measure("verify"):
+            known = verify_photo(
+                data, encoded, mask.pages, name=name, reencoded=preserved == "reencoded"
+            )
+    except PreservationError as error:
+        raise PreservationError(
+            f"{error} The output was not kept; please report this file."
+        ) from error
     return Restoration(
         data=encoded,
         mask=mask,
-        pixels=sum(page.height * page.width for page in photo.pages),
+        sizes=tuple((page.height, page.width) for page in photo.pages),
         method="inpainted" if mask.hole_pixels else "copied",
         preserved=preserved,
         known_sha256=known,
@@ -297,7 +334,7 @@ def restore_stream(data: bytes, mask: Path, options: RestoreOptions, network: Ne
     Raises:
         PhotoError: as :func:`restore_bytes`.
     """
-    mask_data = _read_file(mask, MaskError, "the mask cannot be opened")
+    mask_data = read_file(mask, MaskError, "the mask cannot be opened")
     restoration = restore_bytes(
         data,
         "stdin",
@@ -309,40 +346,6 @@ def restore_stream(data: bytes, mask: Path, options: RestoreOptions, network: Ne
         stopwatch=Stopwatch(),
     )
     return restoration.data
-
-
-def verify_files(before: Path, after: Path, mask: Path | None, options: RestoreOptions) -> str:
-    """Prove that a restored file holds everything known of the original.
-
-    Args:
-        before: the original.
-        after: the restored file.
-        mask: the mask that was used; None when every pixel must be the same.
-        options: ``dilate`` as it was used, and ``max_mpixels``.
-
-    Returns:
-        SHA-256 in hex over everything known (:func:`restorepix.formats.verify_photo`).
-
-    Raises:
-        PreservationError: something known differs.
-        PhotoError: a file cannot be read, or the mask does not fit.
-    """
-    data = _read_file(before, UnreadableError, "cannot be opened")
-    restored = _read_file(after, UnreadableError, "cannot be opened")
-    photo = read_photo(data, str(before), max_mpixels=options.max_mpixels)
-    # verify_photo decodes without a limit: a bomb is met here.
-    read_photo(restored, str(after), max_mpixels=options.max_mpixels)
-    pages: tuple[BoolMask | None, ...] = (None,) * len(photo.pages)
-    if mask is not None:
-        mask_data = _read_file(mask, MaskError, "the mask cannot be opened")
-        pages = read_mask(
-            mask_data,
-            str(mask),
-            photo,
-            dilate=options.dilate,
-            max_mpixels=options.max_mpixels,
-        ).pages
-    return verify_photo(data, restored, pages, name=str(after))
 
 
 @dataclass(frozen=True)
@@ -359,18 +362,29 @@ def _restore_photo(
     options: RestoreOptions,
     network: Network,
     journal: Journal | None,
+    ledger: Ledger | None,
     stopwatch: Stopwatch,
 ) -> tuple[Result, _Hashes]:
     path = job.source.path
     with stopwatch.measure("read"):
-        data = _read_file(path, UnreadableError, "cannot be opened")
+        status = _check_status(job)
+        data = read_file(path, UnreadableError, "cannot be opened")
+        if ledger is not None:
+            data = _find_original(data, job, ledger)
         mask_data = _read_mask_file(job)
-        hashes = _Hashes(_hash_bytes(data), _hash_bytes(mask_data))
+        hashes = _Hashes(hash_bytes(data), hash_bytes(mask_data))
     if not options.overwrite:
         done = _find_done(job, options, network, journal, hashes)
         if done is not None:
             return done
-        refuse_existing(job.output)
+        if ledger is None:
+            refuse_existing(job.output)
+        elif _is_replaced(job, journal):
+            raise OutputExistsError(
+                f"{path}: it was restored in place with another mask, other options or weights. "
+                "Pass --overwrite to restore its original again, or put that back with "
+                f"restorepix undo {job.run_folder}."
+            )
     restoration = restore_bytes(
         data,
         str(path),
@@ -382,16 +396,21 @@ def _restore_photo(
         stopwatch=stopwatch,
     )
     with stopwatch.measure("write"):
-        keep = {"preserve_times": options.preserve_times, "overwrite": options.overwrite}
-        copy_sidecars(path, job.output, **keep)
-        write_output(restoration.data, job.output, path, **keep)
-        hashes = replace(hashes, output=_hash_bytes(restoration.data))
+        hashes = replace(hashes, output=hash_bytes(restoration.data))
+        troubles = _write_mask(job, restoration)
+        if ledger is not None:
+            if hashes.output != _hash_file(path):
+                _replace_original(restoration.data, job, ledger, hashes, status, options)
+        else:
+            keep = {"preserve_times": options.preserve_times, "overwrite": options.overwrite}
+            copy_sidecars(path, job.output, **keep)
+            write_output(restoration.data, job.output, path, **keep)
     mask = restoration.mask
     result = Result(
         input=str(path),
         output=str(job.output),
         status="unchanged" if restoration.is_same else "restored",
-        review=mask.review,
+        review=(*mask.review, *troubles),
         holes=mask.count_holes(),
         hole_pixels=mask.hole_pixels,
         hole_share=mask.hole_pixels / restoration.pixels,
@@ -405,6 +424,106 @@ def _restore_photo(
         bytes_out=len(restoration.data),
     )
     return result, hashes
+
+
+def _check_status(job: Job) -> os.stat_result:
+    """Return the status of an input before it is read.
+
+    Raises:
+        UnreadableError: it is not there.
+        UnsupportedError: it is a link and would be replaced.
+    """
+    path = job.source.path
+    if job.backup is not None and path.is_symlink():
+        raise UnsupportedError(
+            f"{path}: a link is not replaced by --in-place. Name the file that it leads to."
+        )
+    try:
+        return path.stat()
+    except OSError as error:
+        raise UnreadableError(f"{path}: cannot be opened: {error.strerror or error}.") from error
+
+
+def _find_original(data: bytes, job: Job, ledger: Ledger) -> bytes:
+    """Return the content to restore in place: the original, where the file is our output of it.
+
+    Raises:
+        UnreadableError: the file is our output, and its backup is missing or damaged.
+    """
+    lines = ledger.find(job.source.path)
+    found = hash_bytes(data)
+    line = next((one for one in reversed(lines) if one.restored_sha256 == found), None)
+    if line is None or line.sha256 == found:
+        return data
+    backup = ledger.folder / line.backup
+    original = read_file(backup, UnreadableError, "the backup cannot be opened")
+    if hash_bytes(original) != line.sha256:
+        raise UnreadableError(f"{backup}: the backup is not the original any more.")
+    return original
+
+
+def _is_replaced(job: Job, journal: Journal | None) -> bool:
+    """Return whether the input is, by the journal, the output of an earlier run in place."""
+    done = journal.find_done(job.journal_key) if journal is not None else None
+    return (
+        done is not None
+        and done[1].output_sha256 != done[1].input_sha256
+        and done[1].output_sha256 == _hash_file(job.output)
+    )
+
+
+def _replace_original(
+    data: bytes,
+    job: Job,
+    ledger: Ledger,
+    hashes: _Hashes,
+    status: os.stat_result,
+    options: RestoreOptions,
+) -> None:
+    """Back an original up, write that down, and give its name to the restored file."""
+    path = job.source.path
+    assert job.backup is not None and hashes.input is not None and hashes.output is not None
+    lines = ledger.find(path)
+    is_ours = is_taken(job.backup) and any(
+        line.restored_sha256 == _hash_file(path) for line in lines
+    )
+    source = job.backup if is_ours else path
+    ledger.append(
+        path, job.backup, hashes.input, hashes.output, source.stat() if is_ours else status
+    )
+    if not is_ours:
+        back_up_original(path, job.backup, hashes.input)
+    check_unchanged(path, status)
+    write_output(
+        data,
+        path,
+        source,
+        preserve_times=options.preserve_times,
+        overwrite=True,
+        keep_owner=True,
+    )
+
+
+def place_mask(run_folder: Path, key: str, suffix: str) -> Path:
+    """Return where the effective mask of an output is kept."""
+    return run_folder / JOURNAL_FOLDER / MASKS_FOLDER / f"{key}{suffix}"
+
+
+def _write_mask(job: Job, restoration: Restoration) -> tuple[str, ...]:
+    """Keep the effective mask beside the journal; an empty one needs no file.
+
+    Returns:
+        What a person may want to know: why it could not be kept, if so.
+    """
+    if job.run_folder is None or restoration.mask.hole_pixels == 0:
+        return ()
+    data, suffix = encode_mask(restoration.mask, restoration.sizes)
+    place = place_mask(job.run_folder, job.journal_key, suffix)
+    try:
+        write_output(data, place, job.source.path, preserve_times=False, overwrite=True)
+    except WriteError as error:
+        return (str(error),)
+    return ()
 
 
 def _inpaint_pages(
@@ -475,24 +594,26 @@ def _build_failure(job: Job, code: str, message: str) -> Result:
 def _read_mask_file(job: Job) -> bytes:
     if job.mask is None:
         raise MaskError(f"{job.source.path}: {job.mask_problem}.")
-    return _read_file(job.mask, MaskError, "the mask cannot be opened")
+    return read_file(job.mask, MaskError, "the mask cannot be opened")
 
 
-def _read_file(path: Path, kind: type[PhotoError], trouble: str) -> bytes:
+def read_file(path: Path, kind: type[PhotoError], trouble: str) -> bytes:
+    """Return a file's content, or raise an error of a kind that says what trouble there is."""
     try:
         return path.read_bytes()
     except OSError as error:
         raise kind(f"{path}: {trouble}: {error.strerror or error}.") from error
 
 
-def _hash_bytes(data: bytes) -> str:
+def hash_bytes(data: bytes) -> str:
+    """Return the SHA-256 of a file's content in hex."""
     return hashlib.sha256(data).hexdigest()
 
 
 def _hash_file(path: Path) -> str | None:
     """Return the SHA-256 of a file, or None when it cannot be read."""
     try:
-        return _hash_bytes(path.read_bytes())
+        return hash_bytes(path.read_bytes())
     except OSError:
         return None
 

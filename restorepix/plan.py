@@ -14,6 +14,7 @@ from restorepix.formats import CONVERSIONS, SUFFIXES
 from restorepix.inputs import PICTURE_SUFFIXES, Found, Source, find_inputs, fold_name, is_folder
 from restorepix.masks import MaskFinder
 from restorepix.options import RestoreOptions, WalkOptions
+from restorepix.originals import BACKUP_ENDING
 from restorepix.write import is_taken
 
 _SPARE_BYTES = 16 * 1024 * 1024
@@ -35,12 +36,14 @@ class Job:
     mask_problem: str = ""
     to: str | None = None
     """Format to change to, a key of :data:`restorepix.formats.CONVERSIONS`; None keeps it."""
+    backup: Path | None = None
+    """Where the original goes first when the output takes its place."""
 
     @property
     def journal_key(self) -> str:
-        """Name of the output inside its run folder, the same when the folder is moved."""
+        """Name of the output, or of the backup, in the run folder: kept when that is moved."""
         folder = self.run_folder or self.output.parent
-        return self.output.relative_to(folder).as_posix()
+        return (self.backup or self.output).relative_to(folder).as_posix()
 
 
 @dataclass(frozen=True)
@@ -74,14 +77,17 @@ def build_plan(
         The jobs in the order of the inputs.
 
     Raises:
-        UsageError: no input exists, there is no mask path, or ``-o`` asks for a format that is
-            not written.
+        UsageError: no input exists, there is no mask path, ``-o`` asks for a format that is
+            not written, or ``--in-place`` has no backup tree.
         PlanError: two inputs would write one output, an output would replace an input or a mask,
             ``-o`` is an input folder or cannot be a folder, or a disk has too little room.
     """
-    _check_output(paths, output)
+    if options.in_place:
+        _check_backup(paths, output, options.backup)
+    else:
+        _check_output(paths, output)
     finder = MaskFinder(mask)
-    places = _Places(paths, output, options.to)
+    places = _Places(paths, output, options)
     never = places.list_roots()
     if _is_apart(mask, paths):
         never.append(mask)
@@ -110,14 +116,19 @@ def change_suffix(name: str, to: str | None, found: str | None) -> str:
 
 
 class _Places:
-    """The table of output places (interface.md)."""
+    """The table of output places (docs/design.md); backups have the same one."""
 
-    def __init__(self, paths: Sequence[Path], output: Path | None, to: str | None) -> None:
-        self._output = output
-        self._to = to
+    def __init__(self, paths: Sequence[Path], output: Path | None, options: RestoreOptions) -> None:
+        self._in_place = options.in_place
+        self._output = options.backup if options.in_place else output
+        self._ending = BACKUP_ENDING if options.in_place else "-restored"
+        self._to = options.to
         self._folders = {path for path in paths if is_folder(path)}
         self._names_file = (
-            output is not None and len(set(paths)) == 1 and _is_file_name(paths[0], output)
+            not options.in_place
+            and output is not None
+            and len(set(paths)) == 1
+            and _is_file_name(paths[0], output)
         )
 
     def list_roots(self) -> list[Path]:
@@ -128,9 +139,12 @@ class _Places:
     def build_job(self, source: Source, finder: MaskFinder) -> Job:
         """Return what is to be done with one input."""
         output, run_folder, to = self._place(source)
+        backup = None
+        if self._in_place:
+            output, backup = source.path, output
         mask = finder.find_mask(source)
         problem = "" if mask is not None else finder.describe_search(source)
-        return Job(source, output, run_folder, mask, problem, to)
+        return Job(source, output, run_folder, mask, problem, to, backup)
 
     def _place(self, source: Source) -> tuple[Path, Path | None, str | None]:
         to = self._to
@@ -151,7 +165,7 @@ class _Places:
         """Return the output folder for a folder, and the place of its tree in there."""
         named = folder if folder.name not in ("", "..") else folder.resolve()
         if self._output is None:
-            return named.with_name(f"{named.name}-restored"), Path()
+            return named.with_name(named.name + self._ending), Path()
         return self._output, Path(named.name) if len(self._folders) > 1 else Path()
 
     def _choose_format(self, source: Source, output: Path) -> str | None:
@@ -188,6 +202,28 @@ def _check_output(paths: Sequence[Path], output: Path | None) -> None:
         )
 
 
+def _check_backup(paths: Sequence[Path], output: Path | None, backup: Path | None) -> None:
+    if output is not None:
+        raise UsageError(
+            f"-o {output}: --in-place writes where the originals are. Leave one of them out."
+        )
+    for path in paths:
+        if backup is None and not is_folder(path):
+            raise UsageError(
+                f"{path}: --in-place needs a backup tree for files that are named one by one. "
+                "Pass --backup with a folder."
+            )
+        if backup is not None:
+            inside = Path(_fold_folder(path), "x").parents
+            if Path(_fold_folder(backup)) in inside:
+                raise PlanError(
+                    f"--backup {backup}: the backup tree is or holds an input. Name a folder of "
+                    "its own."
+                )
+    if backup is not None and is_taken(backup) and not is_folder(backup):
+        raise PlanError(f"--backup {backup}: expected a folder, found a file.")
+
+
 def _is_file_name(path: Path, output: Path) -> bool:
     """Return whether ``-o`` names the output file itself, when ``path`` is the only input."""
     return (
@@ -216,10 +252,12 @@ def _drop_masks(jobs: list[Job]) -> tuple[list[Job], list[Path]]:
 def _refuse_collisions(jobs: Iterable[Job]) -> None:
     taken: dict[str, Job] = {}
     for job in jobs:
-        other = taken.setdefault(_fold_file(job.output), job)
-        if other is not job:
+        for place in filter(None, (job.output, job.backup)):
+            other = taken.setdefault(_fold_file(place), job)
+            if other is job:
+                continue
             raise PlanError(
-                f"{other.source.path} and {job.source.path} would both write {job.output}. "
+                f"{other.source.path} and {job.source.path} would both write {place}. "
                 "Rename one, leave one out with --exclude, or restore them in two runs with "
                 "different -o."
             )
@@ -229,11 +267,13 @@ def _refuse_originals(jobs: Iterable[Job], found: Found) -> None:
     originals = {_fold_file(source.path): source.path for source in found.sources}
     originals |= {_fold_folder(source.path): source.path for source in found.sources}
     for job in jobs:
-        original = originals.get(_fold_file(job.output))
+        place = job.backup or job.output
+        original = originals.get(_fold_file(place))
         if original is not None:
+            what, option = ("backup", "--backup") if job.backup else ("output", "-o")
             raise PlanError(
-                f"{job.output}: the output for {job.source.path} would replace the original "
-                f"{original}. Choose another -o."
+                f"{place}: the {what} for {job.source.path} would replace the original "
+                f"{original}. Choose another {option}."
             )
         if job.mask is not None and _fold_file(job.mask) == _fold_file(job.output):
             raise PlanError(
@@ -247,9 +287,10 @@ def _refuse_full_disks(jobs: Iterable[Job]) -> None:
     needed: Counter[int] = Counter()
     folders: dict[int, Path] = {}
     for job in jobs:
-        if is_taken(job.output):
+        place = job.backup or job.output
+        if is_taken(place):
             continue  # skipped, refused, or replaced by about as many bytes
-        folder = _find_existing(job.output.parent)
+        folder = _find_existing(place.parent)
         device = folder.stat().st_dev
         folders.setdefault(device, folder)
         needed[device] += _measure_file(job.source.path)

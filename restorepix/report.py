@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from importlib import resources
 from pathlib import Path
@@ -172,12 +172,13 @@ def encode_json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
 
 
-def build_summary(results: Sequence[Result], seconds: float) -> dict[str, Any]:
+def build_summary(results: Sequence[Result], seconds: float, exit_code: ExitCode) -> dict[str, Any]:
     """Return the object of the last line of ``--json``.
 
     Args:
         results: one per input.
         seconds: wall time of the whole run.
+        exit_code: what the run ends with.
     """
     counts = Counter(result.status for result in results)
     return {
@@ -187,19 +188,27 @@ def build_summary(results: Sequence[Result], seconds: float) -> dict[str, Any]:
             **{status: counts[status] for status in STATUS_STYLES},
             "review": sum(bool(result.review) for result in results),
             "holes": sum(result.holes or 0 for result in results if result.status != "skipped"),
-            "exit_code": int(choose_exit_code(results)),
+            "exit_code": int(exit_code),
             "version": __version__,
             "seconds": round(seconds, 4),
         }
     }
 
 
-def choose_exit_code(results: Iterable[Result]) -> ExitCode:
-    """Return the exit code of a run that ended by itself."""
+def choose_exit_code(results: Sequence[Result], *, fail_on_review: bool = False) -> ExitCode:
+    """Return the exit code of a run that ended by itself.
+
+    Args:
+        results: one per input.
+        fail_on_review: tell by the code when nothing failed but some result wants a look.
+    """
     codes = {result.error.code for result in results if result.error is not None}
     if "internal" in codes:
         return ExitCode.INTERNAL
-    return ExitCode.SOME_FAILED if codes else ExitCode.OK
+    if codes:
+        return ExitCode.SOME_FAILED
+    wants_look = fail_on_review and any(result.review for result in results)
+    return ExitCode.REVIEW if wants_look else ExitCode.OK
 
 
 def read_schema() -> dict[str, Any]:

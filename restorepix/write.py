@@ -6,19 +6,33 @@ import contextlib
 import errno
 import os
 import stat
+import sys
 import tempfile
-from collections.abc import Generator
+import time
+from collections.abc import Generator, Iterable
 from pathlib import Path
 
 from restorepix.errors import OutputExistsError, WriteError
 from restorepix.inputs import SIDECAR_SUFFIX
 
+if sys.platform != "win32":
+    import fcntl
+
 _TEMPORARY_PREFIX = ".restorepix-"
 """Begins with a dot, so that no walk takes a file that a killed process left for a picture."""
+_TEMPORARY_SUFFIX = ".tmp"
+_STALE_S = 24 * 3600
+"""Age at which a temporary file is nobody's, where locks do not tell."""
 
 
 def write_output(
-    data: bytes, output: Path, source: Path, *, preserve_times: bool, overwrite: bool
+    data: bytes,
+    output: Path,
+    source: Path,
+    *,
+    preserve_times: bool,
+    overwrite: bool,
+    keep_owner: bool = False,
 ) -> None:
     """Write a file under its name in one step, with the permissions of its source.
 
@@ -31,6 +45,7 @@ def write_output(
         source: the file whose permissions, and times if asked, it takes over.
         preserve_times: take over access and modification time too.
         overwrite: replace a file of that name.
+        keep_owner: take over owner and group too, as far as the system lets us.
 
     Raises:
         OutputExistsError: there is a file of that name and ``overwrite`` is off.
@@ -40,11 +55,14 @@ def write_output(
     try:
         status = source.stat()
         output.parent.mkdir(parents=True, exist_ok=True)
-        with _open_temporary(output.parent) as (descriptor, temporary):
+        with open_temporary(output.parent) as (descriptor, temporary):
             with os.fdopen(descriptor, "wb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
+            if keep_owner and sys.platform != "win32":
+                with contextlib.suppress(OSError):
+                    os.chown(temporary, status.st_uid, status.st_gid)
             with contextlib.suppress(PermissionError):  # FAT and some shares have no modes
                 temporary.chmod(stat.S_IMODE(status.st_mode))
             if preserve_times:
@@ -52,9 +70,9 @@ def write_output(
             if not overwrite:
                 refuse_existing(output)
             temporary.replace(output)
-        _flush_folder(output.parent)
+        flush_folder(output.parent)
     except OSError as error:
-        raise WriteError(f"{output}: cannot be written: {_explain(error)}") from error
+        raise WriteError(f"{output}: cannot be written: {explain(error)}") from error
 
 
 def refuse_existing(output: Path) -> None:
@@ -115,25 +133,82 @@ def copy_sidecars(source: Path, output: Path, *, preserve_times: bool, overwrite
             if place.is_file() and place.read_bytes() == data:
                 continue
         except OSError as error:
-            raise WriteError(f"{sidecar}: cannot be copied: {_explain(error)}") from error
+            raise WriteError(f"{sidecar}: cannot be copied: {explain(error)}") from error
         write_output(data, place, sidecar, preserve_times=preserve_times, overwrite=overwrite)
 
 
+def sweep_leftovers(folders: Iterable[Path]) -> int:
+    """Remove the temporary files that killed runs left in folders; those of live runs stay.
+
+    A run holds a lock on its temporary file, which the system drops with the process. Where there
+    are no locks (Windows, some network folders) a file is left alone for a day.
+
+    Args:
+        folders: where outputs go; those that are not there are passed over.
+
+    Returns:
+        The number of files removed.
+    """
+    swept = 0
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            for path in folder.glob(f"{_TEMPORARY_PREFIX}*{_TEMPORARY_SUFFIX}"):
+                with contextlib.suppress(OSError):
+                    if _is_abandoned(path):
+                        path.unlink()
+                        swept += 1
+    return swept
+
+
 @contextlib.contextmanager
-def _open_temporary(folder: Path) -> Generator[tuple[int, Path]]:
-    """Yield a new file's descriptor and path; the file is gone afterwards unless it was renamed."""
-    descriptor, name = tempfile.mkstemp(prefix=_TEMPORARY_PREFIX, suffix=".tmp", dir=folder)
-    path = Path(name)
+def open_temporary(folder: Path) -> Generator[tuple[int, Path]]:
+    """Yield a new file's descriptor and path; the file is gone afterwards unless it was renamed.
+
+    The descriptor is the caller's to close; a lock tells other runs that the file is in use.
+    """
+    descriptor, path, lock = _create_locked(folder)
     try:
         yield descriptor, path
     finally:
         # Also on Ctrl-C. After the rename there is nothing under this name.
         with contextlib.suppress(OSError):
             path.unlink()
+        if lock is not None:
+            os.close(lock)
 
 
-def _flush_folder(folder: Path) -> None:
-    """Make the rename itself last through a power cut, where folders can be flushed."""
+def _create_locked(folder: Path) -> tuple[int, Path, int | None]:
+    """Return descriptor, path and a second descriptor that keeps the lock, where there are any."""
+    while True:
+        descriptor, name = tempfile.mkstemp(_TEMPORARY_SUFFIX, _TEMPORARY_PREFIX, folder)
+        if sys.platform == "win32":
+            return descriptor, Path(name), None
+        with contextlib.suppress(OSError):  # no locks on this file system
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if os.fstat(descriptor).st_nlink:
+            return descriptor, Path(name), os.dup(descriptor)
+        os.close(descriptor)  # swept between the two calls
+
+
+def _is_abandoned(path: Path) -> bool:
+    if sys.platform != "win32":
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError:
+            pass  # no locks on this file system
+        else:
+            return True
+        finally:
+            os.close(descriptor)
+    # Modification time is that of the source already when a file waits for its rename.
+    return time.time() - path.lstat().st_ctime > _STALE_S
+
+
+def flush_folder(folder: Path) -> None:
+    """Make a rename itself last through a power cut, where folders can be flushed."""
     flags = getattr(os, "O_DIRECTORY", None)
     if flags is None:
         return
@@ -147,7 +222,8 @@ def _flush_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _explain(error: OSError) -> str:
+def explain(error: OSError) -> str:
+    """Return why the system refused to write, and what to do, in plain words."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return "the disk is full. Make room and run again."
     if error.errno == errno.ENAMETOOLONG:

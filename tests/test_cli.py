@@ -29,7 +29,7 @@ from restorepix.pipeline import Network
 from restorepix.report import read_schema
 
 ROOT = Path(restorepix.__file__).parents[1]
-COMMANDS = {"fix", "verify"}
+COMMANDS = {"fix", "verify", "undo"}
 INTERFACE_COMMANDS = [
     "fix", "remove-watermark", "mask", "verify", "undo", "report", "review", "models", "doctor",
     "config",
@@ -495,3 +495,61 @@ def test_a_signal_ends_a_process_with_130_and_leaves_nothing_half(here, number):
     assert b"2 of 2 not done" in stderr
     assert b"Traceback" not in stderr
     assert not Path("photos-restored/a.png").exists()
+
+
+# In place, undo, folders
+
+
+def test_in_place_and_back_through_the_command_line(here, flat):
+    before = {name: (here / name).read_bytes() for name in ("photos/a.png", "photos/sub/b.png")}
+    done = call("fix", "photos", "--mask", "masks", "--in-place", "--dry-run")
+    assert f"original to {Path('photos-originals/a.png')}" in done.stdout
+    assert call("fix", "photos", "--mask", "masks", "--in-place").exit_code == 0
+    assert all((here / name).read_bytes() != data for name, data in before.items())
+    proved = call("verify", "photos-originals", "photos")
+    assert proved.exit_code == 0
+    assert len(proved.stdout.splitlines()) == 2
+    assert "2 proved" in proved.stderr
+    dry = call("undo", "photos", "--dry-run")
+    assert dry.exit_code == 0
+    assert "nothing was changed" in dry.stderr
+    assert all((here / name).read_bytes() != data for name, data in before.items())
+    Path("photos/a.png").write_bytes(b"edited")
+    refused = call("undo", "photos")
+    assert refused.exit_code == 1
+    assert "--force" in refused.stderr
+    assert call("undo", "photos", "--force").exit_code == 0
+    assert all((here / name).read_bytes() == data for name, data in before.items())
+    assert call("undo", "masks").exit_code == 2
+
+
+def test_in_place_needs_files_and_a_backup(here, flat):
+    for arguments in (
+        ["photos/a.png", "--in-place"],
+        ["photos", "--in-place", "-o", "out"],
+        ["photos", "--in-place", "--to", "png"],
+        ["photos", "--backup", "kept"],
+        ["-", "--in-place"],
+    ):
+        done = call("fix", *arguments, "--mask", "masks", data=b"")
+        assert done.exit_code == 2, done.stderr
+    assert list_files() == ["masks/a.png", "masks/sub/b.png", "photos/a.png", "photos/sub/b.png"]
+
+
+def test_verify_of_folders_lists_what_differs(here, flat):
+    call("fix", "photos", "--mask", "masks", "-o", "out")
+    write_picture(Path("out/a.png"), 255 - draw_photo())
+    done = call("verify", "photos", "out")
+    assert done.exit_code == 1
+    assert len(done.stdout.splitlines()) == 1
+    assert "a.png" in done.stderr
+    assert "report" not in done.stderr
+    assert call("verify", "photos", "out/a.png").exit_code == 2
+
+
+def test_a_wish_for_a_look_is_exit_code_3_when_asked(here, flat):
+    write_picture(Path("masks/a.png"), np.full((24, 32), 100, np.uint8))
+    assert call("fix", "photos", "--mask", "masks", "-o", "one").exit_code == 0
+    done = call("fix", "photos", "--mask", "masks", "-o", "two", "--fail-on-review", "--json")
+    assert done.exit_code == 3
+    assert json.loads(done.stdout.splitlines()[-1])["summary"]["exit_code"] == 3

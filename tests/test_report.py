@@ -154,7 +154,7 @@ def test_a_journal_that_cannot_be_written_stops_the_run(tmp_path):
 
 def test_the_summary_counts_and_fits_its_schema():
     results = [RESTORED, FAILED, replace(RESTORED, status="skipped"), RESTORED]
-    summary = build_summary(results, 1.23456)
+    summary = build_summary(results, 1.23456, ExitCode.SOME_FAILED)
     assert summary["summary"] | {"version": ""} == {
         "schema": 1,
         "inputs": 4,
@@ -207,3 +207,12 @@ def test_the_schema_is_a_file_of_the_package():
     import restorepix
 
     assert (Path(restorepix.__file__).parent / "schema" / "record.schema.json").is_file()
+
+
+def test_a_wish_for_a_look_is_told_by_the_exit_code_only_when_asked():
+    wants_look = replace(RESTORED, review=("look",))
+    calm = replace(RESTORED, review=())
+    assert choose_exit_code([wants_look]) == ExitCode.OK
+    assert choose_exit_code([calm], fail_on_review=True) == ExitCode.OK
+    assert choose_exit_code([calm, wants_look], fail_on_review=True) == ExitCode.REVIEW
+    assert choose_exit_code([wants_look, FAILED], fail_on_review=True) == ExitCode.SOME_FAILED

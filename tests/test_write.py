@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from restorepix.errors import OutputExistsError, WriteError
-from restorepix.write import copy_sidecars, write_output
+from restorepix.write import copy_sidecars, open_temporary, sweep_leftovers, write_output
 
 POSIX_ONLY = pytest.mark.skipif(sys.platform == "win32", reason="permissions of POSIX")
 
@@ -161,3 +161,65 @@ def test_a_sidecar_that_is_there_stays_unless_overwritten(source, tmp_path):
     assert (tmp_path / "a.xmp").read_bytes() == b"edited"
     copy(source, tmp_path / "a.jpg", overwrite=True)
     assert (tmp_path / "a.xmp").read_bytes() == b"one"
+
+
+@POSIX_ONLY
+def test_leftovers_of_killed_runs_are_swept_and_those_of_live_ones_stay(tmp_path):
+    program = textwrap.dedent(
+        """
+        import sys, time
+        from pathlib import Path
+        from restorepix.write import open_temporary
+        with open_temporary(Path(sys.argv[1])) as (descriptor, path):
+            print(path.name, flush=True)
+            time.sleep(60)
+        """
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        name = process.stdout.readline().strip()
+        (tmp_path / ".restorepix-other").write_bytes(b"not ours")
+        (tmp_path / "a.jpg").write_bytes(b"a picture")
+        assert sweep_leftovers([tmp_path, tmp_path / "nowhere"]) == 0
+        assert (tmp_path / name).exists()
+        process.kill()
+    assert sweep_leftovers([tmp_path]) == 1
+    assert list_files(tmp_path) == [".restorepix-other", "a.jpg"]
+
+
+def test_where_locks_do_not_tell_a_day_does(tmp_path, monkeypatch):
+    if sys.platform != "win32":
+
+        def refuse(*arguments: object) -> None:
+            raise OSError(errno.ENOTSUP, "no locks here")
+
+        monkeypatch.setattr("fcntl.flock", refuse)
+    path = tmp_path / ".restorepix-x.tmp"
+    path.write_bytes(b"part")
+    os.utime(path, ns=(0, 0))  # as that of a source
+    assert sweep_leftovers([tmp_path]) == 0
+    monkeypatch.setattr("restorepix.write._STALE_S", -1)
+    assert sweep_leftovers([tmp_path]) == 1
+
+
+@POSIX_ONLY
+def test_a_file_swept_at_its_birth_is_made_again(tmp_path, monkeypatch):
+    import fcntl
+
+    lock = fcntl.flock
+    swept = []
+
+    def sweep_once(descriptor: int, how: int) -> None:
+        if not swept:
+            swept.extend(tmp_path.iterdir())
+            swept[0].unlink()
+        lock(descriptor, how)
+
+    monkeypatch.setattr("fcntl.flock", sweep_once)
+    with open_temporary(tmp_path) as (descriptor, path):
+        os.close(descriptor)
+        assert path.exists()
+        assert path != swept[0]
+    assert not path.exists()

@@ -1,0 +1,189 @@
+"""Prove, at any time after a run, that restored files hold everything known of their originals."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from restorepix.errors import MaskError, PhotoError, PreservationError, UnreadableError
+from restorepix.formats import CONVERSIONS, read_photo, verify_photo
+from restorepix.inputs import JOURNAL_FOLDER, JOURNAL_NAME, Source, find_inputs
+from restorepix.masks import MaskFinder, read_mask
+from restorepix.options import RestoreOptions, WalkOptions
+from restorepix.photo import BoolMask, Photo
+from restorepix.pipeline import hash_bytes, place_mask, read_file
+from restorepix.plan import change_suffix
+from restorepix.report import Journal, JournalEntry, Result
+from restorepix.write import is_taken
+
+_Pages = tuple[BoolMask | None, ...]
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What the comparison of one original with its restored file came to."""
+
+    input: Path
+    output: Path
+    known_sha256: str | None
+    """SHA-256 over everything known (:func:`restorepix.formats.verify_photo`); None where it
+    differs."""
+    error: str = ""
+    """What differs, or why nothing can be said."""
+
+
+def verify_files(before: Path, after: Path, mask: Path | None, options: RestoreOptions) -> str:
+    """Prove that a restored file holds everything known of the original.
+
+    Args:
+        before: the original.
+        after: the restored file.
+        mask: the mask that was used; None when every pixel must be the same.
+        options: ``dilate`` as it was used, and ``max_mpixels``.
+
+    Returns:
+        SHA-256 in hex over everything known (:func:`restorepix.formats.verify_photo`).
+
+    Raises:
+        PreservationError: something known differs.
+        PhotoError: a file cannot be read, or the mask does not fit.
+    """
+    data = read_file(before, UnreadableError, "cannot be opened")
+    photo = read_photo(data, str(before), max_mpixels=options.max_mpixels)
+    pages = _read_pages(mask, photo, options)
+    return _compare(data, after, pages, options, reencoded=False)
+
+
+def verify_folders(
+    before: Path, after: Path, mask: Path | None, options: RestoreOptions
+) -> Iterator[Proof]:
+    """Compare every picture of a folder with its restored file in another.
+
+    Where a run's journal lies in one of the folders, or right above, it tells which mask was
+    used, unless ``mask`` does; pictures that the journal does not know are passed over. Without
+    a journal every picture must have a restored file, and without a mask too all of it is known.
+
+    Args:
+        before: the originals; after a run with ``--in-place`` its backup tree.
+        after: the restored files.
+        mask: a mask for all or a folder of masks; None for what the journal knows.
+        options: ``dilate`` as it was used with ``mask``, and ``max_mpixels``.
+
+    Yields:
+        The outcome for each picture, in natural order.
+
+    Raises:
+        UsageError: ``mask`` is not there.
+    """
+    history = _History.find(after) or _History.find(before)
+    finder = None if mask is None else MaskFinder(mask)
+    never = [after] if mask is None else [after, mask]
+    for source in find_inputs([before], WalkOptions(), never=never).sources:
+        output = _find_output(source, after)
+        done = None if history is None else history.look_up(source, output)
+        if done is None and history is not None and not is_taken(output):
+            continue
+        try:
+            proof = _verify_pair(source, output, finder, history, done, options)
+        except PhotoError as error:
+            yield Proof(source.path, output, None, str(error))
+        else:
+            yield Proof(source.path, output, proof)
+
+
+@dataclass(frozen=True)
+class _History:
+    """A journal, and the place of the verified folder in its run."""
+
+    journal: Journal
+    run_folder: Path
+    folder: Path
+    inner: Path
+    """``folder`` below the run's folder."""
+
+    @classmethod
+    def find(cls, folder: Path) -> _History | None:
+        """Return the journal that lies in a folder or right above it, if there is one."""
+        absolute = folder.absolute()
+        for run_folder in (absolute, absolute.parent):
+            if (run_folder / JOURNAL_FOLDER / JOURNAL_NAME).is_file():
+                inner = absolute.relative_to(run_folder)
+                return cls(Journal(run_folder), run_folder, folder, inner)
+        return None
+
+    def look_up(self, source: Source, output: Path) -> tuple[Result, JournalEntry] | None:
+        """Return what the journal says of a pair of files."""
+        inside = output if output.is_relative_to(self.folder) else source.path
+        return self.journal.find_done((self.inner / inside.relative_to(self.folder)).as_posix())
+
+
+def _find_output(source: Source, after: Path) -> Path:
+    """Return the restored file of a picture, which may have another format; there or not."""
+    same = after / source.relative
+    for to in (None, *CONVERSIONS):
+        name = change_suffix(source.relative.name, to, source.format)
+        if is_taken(same.with_name(name)):
+            return same.with_name(name)
+    return same
+
+
+def _verify_pair(
+    source: Source,
+    output: Path,
+    finder: MaskFinder | None,
+    history: _History | None,
+    done: tuple[Result, JournalEntry] | None,
+    options: RestoreOptions,
+) -> str:
+    if not is_taken(output):
+        raise UnreadableError(f"{output}: there is no restored file of {source.path}.")
+    data = read_file(source.path, UnreadableError, "cannot be opened")
+    photo = read_photo(data, str(source.path), max_mpixels=options.max_mpixels)
+    if done is not None and done[1].input_sha256 != hash_bytes(data):
+        raise PreservationError(
+            f"{source.path}: the original is not the file that was restored; it changed since."
+        )
+    pages: _Pages = (None,) * len(photo.pages)
+    if finder is not None:
+        mask = finder.find_mask(source)
+        if mask is None:
+            raise MaskError(f"{source.path}: {finder.describe_search(source)}.")
+        pages = _read_pages(mask, photo, options)
+    elif history is not None and done is not None and done[0].hole_pixels:
+        pages = _read_kept_pages(history, *done, photo, options)
+    reencoded = done is not None and done[0].preserved == "reencoded"
+    return _compare(data, output, pages, options, reencoded=reencoded)
+
+
+def _read_kept_pages(
+    history: _History, result: Result, entry: JournalEntry, photo: Photo, options: RestoreOptions
+) -> _Pages:
+    """Return the effective mask that the run kept, checked against the record."""
+    suffix = ".png" if len(photo.pages) == 1 else ".tif"
+    path = place_mask(history.run_folder, entry.key, suffix)
+    data = read_file(path, MaskError, "the run's mask cannot be opened")
+    mask = read_mask(data, str(path), photo, max_mpixels=options.max_mpixels)
+    if mask.hash_pages() != result.mask_sha256:
+        raise MaskError(
+            f"{path}: this is not the mask of the record any more. Pass --mask with the one used."
+        )
+    return mask.pages
+
+
+def _read_pages(mask: Path | None, photo: Photo, options: RestoreOptions) -> _Pages:
+    if mask is None:
+        return (None,) * len(photo.pages)
+    data = read_file(mask, MaskError, "the mask cannot be opened")
+    return read_mask(
+        data, str(mask), photo, dilate=options.dilate, max_mpixels=options.max_mpixels
+    ).pages
+
+
+def _compare(
+    before: bytes, after: Path, pages: _Pages, options: RestoreOptions, *, reencoded: bool
+) -> str:
+    restored = read_file(after, UnreadableError, "cannot be opened")
+    # verify_photo decodes without a limit: a bomb is met here.
+    read_photo(restored, str(after), max_mpixels=options.max_mpixels)
+    return verify_photo(before, restored, pages, name=str(after), reencoded=reencoded)
