@@ -12,7 +12,7 @@ from benchmarks.memory import describe_machine
 
 
 def describe_setup() -> str:
-    """Processor, cores, system, Python, commit and PyTorch with its threads, in one line."""
+    """Processor, cores, system, versions of Python and PyTorch, and commit, in one line."""
     return f"{find_processor()}, {describe_machine()}, PyTorch {torch.__version__}"
 
 

@@ -11,6 +11,7 @@ import json
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -135,9 +136,11 @@ class Worker:
 
     def close(self) -> None:
         """End the process and remove its files."""
-        for stream in (self._process.stdin, self._process.stdout):
-            if stream is not None:
-                stream.close()
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        with suppress(BrokenPipeError):  # a request that it did not live to read
+            self._process.stdin.close()
+        self._process.stdout.close()
         self._process.wait(timeout=600)
         self._folder.cleanup()
 

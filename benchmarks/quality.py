@@ -384,6 +384,8 @@ def _read_arguments() -> argparse.Namespace:
         parser.error("--photos must be 1 or more")
     if "film" in options.kinds and options.elements is None:
         parser.error("kind film needs --elements FOLDER; without it, list the others in --kinds")
+    if not options.out.parent.is_dir():
+        parser.error(f"--out {options.out}: its folder is missing; make it first")
     if options.peers_only and not options.peers:
         parser.error("--peers-only with no peers leaves nothing to do")
     return options

@@ -133,6 +133,8 @@ def test_a_worker_that_dies_or_answers_another_shape_is_an_error() -> None:
             worker.inpaint(find_peer("fsr"), TRUTH, MASK)
         with pytest.raises(PeerError, match="ended with exit status 9"):
             worker.inpaint(find_peer("patchmatch"), TRUTH, MASK)
+        with pytest.raises(PeerError, match="ended before telea"):
+            worker.inpaint(find_peer("telea"), TRUTH, MASK)
 
 
 def test_a_missing_environment_says_how_to_make_one(tmp_path: Path) -> None:

@@ -192,6 +192,7 @@ def test_command_line_writes_the_tables_and_the_sheet(
         (["--peers"], "--elements"),
         (["--peers", "--kinds", "logo", "--photos", "0"], "--photos"),
         (["--peers", "--kinds", "logo", "--peers-only"], "nothing to do"),
+        (["--peers", "--kinds", "logo", "--out", "no/such/folder/q.md"], "folder is missing"),
     ],
 )
 def test_command_line_says_what_is_missing(
