@@ -314,7 +314,9 @@ def build_heif(brands: bytes, items: Sequence[NewItem], further: Sequence[bytes]
     def build_meta(start: int) -> bytes:
         entries: dict[int, bytes] = {}
         for number, item in order:
-            entries[number] = struct.pack(">HHHII", number, 0, 1, start, len(item.data))
+            # An extent of no length would mean the whole file.
+            extents = struct.pack(">HII", 1, start, len(item.data)) if item.data else bytes(2)
+            entries[number] = struct.pack(">HH", number, 0) + extents
             start += len(item.data)
         places = struct.pack(">IHH", 0, 0x4400, len(items))
         places += b"".join(entries[number] for number in sorted(entries))

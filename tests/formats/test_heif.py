@@ -264,6 +264,14 @@ def test_thumbnails_are_dropped_and_foreign_boxes_kept():
     assert box in encoded.data and b"small picture" not in encoded.data
 
 
+def test_an_empty_item_stays_empty():
+    data = rewrap(make()[0], items=[NewItem(b"Exif", b"", "", (), ((b"cdsc", (1,)),))])
+    photo = read_photo(data, "a.avif")
+    mask = blot(41, 37)
+    encoded = write_photo(photo, [repair(photo.pages[0], mask)], [mask], name="a.avif")
+    verify_photo(data, encoded.data, [mask], name="a.avif")
+
+
 def test_colours_by_code_points_stay_where_they_mean_something():
     wide = Property(b"colr", b"nclx" + bytes([0, 12, 0, 16, 0, 0, 0x80]), False)
     old = parse_heif(make()[0], "a")
