@@ -211,6 +211,14 @@ def fix(
             show_default=False,
         ),
     ] = _DEFAULTS.backup,
+    provenance: Annotated[
+        bool,
+        typer.Option(
+            "--provenance/--no-provenance",
+            help="Add a line on the repair to the XMP edit history of restored files.",
+            rich_help_panel="Outputs",
+        ),
+    ] = _DEFAULTS.provenance,
     preserve_times: Annotated[
         bool,
         typer.Option(
@@ -311,6 +319,7 @@ def fix(
             overwrite=overwrite,
             in_place=in_place,
             backup=backup,
+            provenance=provenance,
             preserve_times=preserve_times,
             max_mpixels=max_mpixels,
             device=device,

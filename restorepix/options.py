@@ -41,6 +41,8 @@ class RestoreOptions:
     """Give restored files the names of their originals, which move into a backup tree first."""
     backup: Path | None = None
     """The backup tree of ``in_place``; None for ``photos-originals`` beside ``photos``."""
+    provenance: bool = True
+    """Add a record of the repair to the edit history of restored files."""
     preserve_times: bool = True
     """Give outputs the access and modification times of their inputs."""
     max_mpixels: float = DEFAULT_MAX_MPIXELS
@@ -81,7 +83,12 @@ class RestoreOptions:
         Two runs with equal identity, weights, masks and inputs make equal outputs; the journal
         keeps it so that a later run can skip what is done.
         """
-        return {"dilate": self.dilate, "to": self.to, "accept_reencode": self.accept_reencode}
+        return {
+            "dilate": self.dilate,
+            "to": self.to,
+            "accept_reencode": self.accept_reencode,
+            "provenance": self.provenance,
+        }
 
 
 def _one_of(names: dict[str, str]) -> str:

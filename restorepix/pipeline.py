@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from restorepix import __version__
 from restorepix.color import page_to_rgb, rgb_to_native
 from restorepix.composite import composite_page
 from restorepix.errors import (
@@ -28,13 +29,20 @@ from restorepix.errors import (
     UnsupportedError,
     WriteError,
 )
-from restorepix.formats import CONVERSIONS, read_photo, verify_photo, write_photo
+from restorepix.formats import (
+    CONVERSIONS,
+    add_provenance,
+    read_photo,
+    verify_photo,
+    write_photo,
+)
 from restorepix.inputs import JOURNAL_FOLDER, MASKS_FOLDER
 from restorepix.masks import EffectiveMask, encode_mask, read_mask
 from restorepix.options import RestoreOptions
 from restorepix.originals import Ledger, back_up_original, check_unchanged
 from restorepix.photo import BoolMask, Page, Photo, Preserved
 from restorepix.plan import Job, Plan
+from restorepix.provenance import build_record
 from restorepix.report import Failure, Journal, JournalEntry, Result
 from restorepix.tiles import Box
 from restorepix.write import (
@@ -287,6 +295,7 @@ def restore_bytes(
     """
     with stopwatch.measure("read"):
         photo = read_photo(data, name, max_mpixels=options.max_mpixels)
+    sizes = tuple((page.height, page.width) for page in photo.pages)
     with stopwatch.measure("mask"):
         mask = read_mask(
             mask_data, mask_name, photo, dilate=options.dilate, max_mpixels=options.max_mpixels
@@ -308,6 +317,10 @@ def restore_bytes(
                 accept_reencode=options.accept_reencode,
             )
             encoded, preserved = written.data, written.preserved
+            if options.provenance and mask.hole_pixels:
+                share = mask.hole_pixels / sum(height * width for height, width in sizes)
+                record = build_record(__version__, share, network.weights_sha256)
+                encoded = add_provenance(encoded, record, name=name)
     try:
         with stopwatch.measure("verify"):
             known = verify_photo(
@@ -320,7 +333,7 @@ def restore_bytes(
     return Restoration(
         data=encoded,
         mask=mask,
-        sizes=tuple((page.height, page.width) for page in photo.pages),
+        sizes=sizes,
         method="inpainted" if mask.hole_pixels else "copied",
         preserved=preserved,
         known_sha256=known,

@@ -116,7 +116,12 @@ def test_the_journal_tells_what_happened(photos, network):
         jsonschema.validate(record, read_schema())
     assert [record["journal"]["key"] for record in records] == ["sub/b.png", "a.png"][::-1]
     first = records[0]["journal"]
-    assert first["options"] == {"dilate": 1, "to": None, "accept_reencode": False}
+    assert first["options"] == {
+        "dilate": 1,
+        "to": None,
+        "accept_reencode": False,
+        "provenance": True,
+    }
     assert first["input_sha256"] == hashlib.sha256((photos / "a.png").read_bytes()).hexdigest()
     output = photos.parent / "out" / "a.png"
     assert first["output_sha256"] == hashlib.sha256(output.read_bytes()).hexdigest()

@@ -236,6 +236,23 @@ def write_photo(
     return write(photo, repaired, masks, name)
 
 
+def add_provenance(data: bytes, record: str, *, name: str) -> bytes:
+    """Return a restored file with a record of the repair in its XMP edit history.
+
+    Args:
+        data: a file that :func:`write_photo` made.
+        record: from :func:`restorepix.provenance.build_record`.
+        name: what to call the file in messages.
+
+    Returns:
+        The new file; ``data`` itself for formats other than JPEG, PNG, TIFF and WebP, and where
+        the file's XMP is damaged or kept in an unusual way.
+    """
+    from restorepix.formats.xmp import add_record
+
+    return add_record(data, record, name)
+
+
 def verify_photo(
     before: bytes,
     after: bytes,
@@ -248,7 +265,7 @@ def verify_photo(
 
     Both files are decoded anew. All channels outside the masks at native depth, alpha
     everywhere, and the metadata must be the same; for JPEG to JPEG, coefficients instead of
-    pixels.
+    pixels. One record of ours in the edit history (:func:`add_provenance`) is allowed for.
 
     Args:
         before: the original file.
@@ -265,7 +282,10 @@ def verify_photo(
         PreservationError: something known differs; the message names it.
         UnreadableError: one of the files cannot be decoded.
     """
+    from restorepix.formats.xmp import remove_record
+
     found = sniff_format(before)
+    after = remove_record(before, after, name)
     if found != sniff_format(after):
         from restorepix.formats.convert import verify_conversion
 

@@ -266,6 +266,53 @@ class TiffPatcher(TiffFile):
                 struct.pack_into(self.order + ("Q" if self.big else "I"), self.data, at, place)
         self.data[place : place + len(content)] = content
 
+    def point_tag(self, tag: Tag, values: int, place: int) -> None:
+        """Let a tag of bytes have its values elsewhere.
+
+        Args:
+            tag: as read from this patcher.
+            values: how many bytes; more than fit into the entry.
+            place: where they stand in the file.
+        """
+        code = "Q" if self.big else "I"
+        struct.pack_into(self.order + code * 2, self.data, tag.entry + 4, values, place)
+
+    def extend_first_directory(self, number: int, kind: int, content: bytes) -> None:
+        """Give the first directory a further tag, which moves the directory to the end.
+
+        Args:
+            number: of the tag; the directory has none of that number.
+            kind: its field type, one of bytes.
+            content: its values; more than fit into the entry.
+
+        Raises:
+            UnsupportedError: a classic TIFF file would grow beyond 4 GiB.
+        """
+        directory = self.read_directory(self.first)
+        entries, code = self.copy_entries(directory), "Q" if self.big else "I"
+        place = self.append(content)
+        entries[number] = struct.pack(
+            f"{self.order}HH{code}{code}", number, kind, len(content), place
+        )
+        count = struct.pack(self.order + ("Q" if self.big else "H"), len(entries))
+        following = struct.pack(self.order + code, directory.next)
+        body = b"".join(entries[other] for other in sorted(entries))
+        self.point_first_directory(self.append(count + body + following))
+
+    def copy_entries(self, directory: Directory) -> dict[int, bytes]:
+        """Return the entries of a directory by tag number, as they stand in the file."""
+        size = 20 if self.big else 12
+        return {
+            number: bytes(self.data[tag.entry : tag.entry + size])
+            for number, tag in directory.tags.items()
+        }
+
+    def point_first_directory(self, start: int) -> None:
+        """Let the chain of directories begin at an offset."""
+        self.first = start
+        code = "Q" if self.big else "I"
+        struct.pack_into(self.order + code, self.data, 8 if self.big else 4, start)
+
     def rewrite_directory(
         self, directory: Directory, shorts: dict[int, int], dropped: tuple[int, ...]
     ) -> None:

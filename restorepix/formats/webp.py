@@ -50,7 +50,7 @@ _EFFORT: Final = {"method": 1, "quality": 20}
 _LOSSY_QUALITY: Final = 95
 
 
-class _Chunk(NamedTuple):
+class WebpChunk(NamedTuple):
     """A chunk of the RIFF container and where it stands in the file, padding included."""
 
     kind: bytes
@@ -72,8 +72,8 @@ def read_webp(data: bytes, name: str, max_mpixels: float) -> Photo:
         UnsupportedError: it is an animation.
         TooLargeError: it has more pixels than ``max_mpixels``.
     """
-    chunks, _ = _split_chunks(data, name)
-    height, width = _read_size(data, chunks, name)
+    chunks, _ = split_chunks(data, name)
+    height, width = read_size(data, chunks, name)
     check_pixels(height * width, max_mpixels, name)
     samples = _decode(data)
     if samples is None or samples.shape[:2] != (height, width):
@@ -108,12 +108,12 @@ def _corrupt(name: str, what: str) -> UnreadableError:
     return UnreadableError(f"{name}: the WebP file is truncated or corrupt ({what}).")
 
 
-def _split_chunks(data: bytes, name: str) -> tuple[list[_Chunk], int]:
+def split_chunks(data: bytes, name: str) -> tuple[list[WebpChunk], int]:
     """Return the chunks and where the container ends."""
     end = 8 + struct.unpack_from("<I", data, 4)[0]
     if end > len(data):
         raise _corrupt(name, f"{end} bytes announced, {len(data)} there")
-    chunks: list[_Chunk] = []
+    chunks: list[WebpChunk] = []
     at = 12
     while at + 8 <= end:
         kind, (size,) = data[at : at + 4], struct.unpack_from("<I", data, at + 4)
@@ -121,22 +121,22 @@ def _split_chunks(data: bytes, name: str) -> tuple[list[_Chunk], int]:
         # The padding byte of the last chunk is left out by some writers.
         if at + 8 + size > end:
             raise _corrupt(name, f"chunk {kind.decode('latin-1')!r} ends outside the file")
-        chunks.append(_Chunk(kind, at, min(after, end), size))
+        chunks.append(WebpChunk(kind, at, min(after, end), size))
         at = after
     if at < end:
         raise _corrupt(name, f"{end - at} stray bytes after its last chunk")
     return chunks, end
 
 
-def _content(data: bytes, chunks: Sequence[_Chunk], kind: bytes) -> bytes | None:
+def _content(data: bytes, chunks: Sequence[WebpChunk], kind: bytes) -> bytes | None:
     for chunk in chunks:
         if chunk.kind == kind:
             return data[chunk.start + 8 : chunk.start + 8 + chunk.size]
     return None
 
 
-def _read_size(data: bytes, chunks: Sequence[_Chunk], name: str) -> tuple[int, int]:
-    """Return height and width from the headers, refusing animations."""
+def read_size(data: bytes, chunks: Sequence[WebpChunk], name: str) -> tuple[int, int]:
+    """Return height and width in pixels, as stored, from the headers, refusing animations."""
     extended = _content(data, chunks, b"VP8X")
     animated = extended is not None and extended[:1] and extended[0] & _ANIMATION_FLAG
     if animated or any(chunk.kind in (b"ANIM", b"ANMF") for chunk in chunks):
@@ -180,7 +180,7 @@ def write_webp(
     if repaired[0] is not None:
         hole = undo_orientation(clip_mask(masks[0], (page.height, page.width)), photo.orientation)
         samples[hole, :3] = undo_orientation(repaired[0], photo.orientation)[hole]
-    chunks, end = _split_chunks(source, name)
+    chunks, end = split_chunks(source, name)
     lossy = any(chunk.kind == b"VP8 " for chunk in chunks)
     reencode = lossy and accept_reencode
     picture = encode_lossy(samples) if reencode else encode_lossless(samples)
@@ -222,7 +222,7 @@ def _encode(samples: npt.NDArray[np.uint8], **options: Any) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(samples)).save(buffer, "WEBP", **options)
     data = buffer.getvalue()
-    chunks, _ = _split_chunks(data, "WebP")
+    chunks, _ = split_chunks(data, "WebP")
     return b"".join(data[chunk.start : chunk.end] for chunk in chunks if chunk.kind in _PICTURE)
 
 
@@ -284,7 +284,7 @@ def verify_webp(
 
 
 def _list_parts(data: bytes, name: str) -> list[tuple[str, bytes]]:
-    chunks, end = _split_chunks(data, name)
+    chunks, end = split_chunks(data, name)
     parts = [
         (f"chunk {c.kind.decode('latin-1')}", data[c.start : c.start + 8 + c.size])
         for c in chunks
