@@ -46,6 +46,7 @@ from restorepix.formats.heif_items import (
 )
 from restorepix.formats.known import compare_known, compare_parts, compare_reencoded
 from restorepix.formats.limits import check_pixels
+from restorepix.formats.opencv import decode_picture
 from restorepix.formats.samples import clip_mask
 from restorepix.photo import Encoded, Page, Photo
 
@@ -107,7 +108,7 @@ def read_heif(data: bytes, name: str, max_mpixels: float) -> Photo:
     coder = _find_coder(container, name)
     turn = _find_turn(primary)
     if coder.kind == b"av01":
-        samples, bits = _decode_avif(data, container, coder, name)
+        samples, bits = _decode_avif(container, coder, name)
         if samples.shape[:2] != (height, width):
             raise corrupt(name, f"its {width}x{height} pixels cannot be decoded")
     else:
@@ -229,19 +230,13 @@ def _narrow(samples: npt.NDArray[Any], bits: int) -> npt.NDArray[Any]:
     return np.rint(samples * np.float32(((1 << bits) - 1) / 65535)).astype(np.uint16)
 
 
-def _decode_avif(
-    data: bytes, container: Container, coder: Item, name: str
-) -> tuple[npt.NDArray[Any], int]:
+def _decode_avif(container: Container, coder: Item, name: str) -> tuple[npt.NDArray[Any], int]:
     _insist_on_avif(name)
     config = coder.find(b"av1C") or b""
     if len(config) < 4:
         raise corrupt(name, "no AV1 configuration")
     bits = {0: 8, 2: 10, 3: 12}.get(config[2] >> 5 & 3, 8)
-    try:
-        plain = np.frombuffer(_strip(container), np.uint8)
-        samples: Any = cv2.imdecode(plain, cv2.IMREAD_UNCHANGED)
-    except cv2.error as error:
-        raise corrupt(name, "it cannot be decoded") from error
+    samples = decode_picture(_strip(container))
     if samples is None or samples.dtype != (np.uint8 if bits == 8 else np.uint16):
         raise corrupt(name, "it cannot be decoded")
     if samples.ndim == 2:

@@ -22,6 +22,7 @@ import numpy.typing as npt
 from restorepix.errors import UnreadableError, UnsupportedError
 from restorepix.formats.known import compare_known, compare_parts
 from restorepix.formats.limits import check_pixels
+from restorepix.formats.opencv import decode_picture
 from restorepix.formats.samples import clip_mask
 from restorepix.photo import Encoded, Page, Photo
 
@@ -247,10 +248,7 @@ def _decode(stream: bytes, header: _Header) -> npt.NDArray[Any] | None:
             _build_box(b"jp2c", stream),
         )
     )
-    try:
-        decoded: Any = cv2.imdecode(np.frombuffer(plain, np.uint8), cv2.IMREAD_UNCHANGED)
-    except cv2.error:
-        return None
+    decoded = decode_picture(plain)
     if decoded is None:
         return None
     if decoded.ndim == 2:

@@ -117,7 +117,7 @@ class Layout:
     orientation: int
     tables: bytes
     """JPEG tables shared by the strips."""
-    palette: npt.NDArray[np.uint16] | None
+    palette: npt.NDArray[Any] | None
     """(2 ** bits, 3) RGB."""
     icc: bytes | None
 
@@ -342,11 +342,13 @@ def place_tags(tiled: bool) -> tuple[TagName, TagName]:
     return TagName.STRIP_OFFSETS, TagName.STRIP_COUNTS
 
 
-def _read_palette(file: TiffFile, directory: Directory, bits: int) -> npt.NDArray[np.uint16]:
-    """Return (2 ** bits, 3) colours."""
+def _read_palette(file: TiffFile, directory: Directory, bits: int) -> npt.NDArray[Any]:
+    """Return (2 ** bits, 3) colours: uint8 where all of them are 8-bit values, else uint16."""
     values = file.read_integers(directory, TagName.COLOR_MAP)
     if bits > 8 or len(values) != 3 << bits:
         raise file.corrupt(f"colour map of {len(values)} values for {bits} bit")
     palette = np.array(values, np.uint16).reshape(3, -1).T
     # Some writers store 8-bit colours in the 16-bit fields; libtiff tells them apart like this.
-    return palette * np.uint16(257) if palette.max() < 256 else palette
+    if palette.max() < 256:
+        return palette.astype(np.uint8)
+    return palette if (palette % 257).any() else (palette // 257).astype(np.uint8)

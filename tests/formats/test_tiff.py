@@ -352,15 +352,17 @@ def test_untouched_jpeg_page_is_left_alone():
     verify_photo(data, encoded.data, [None, mask], name="a.tif")
 
 
-def test_palette_page_keeps_known_indices():
+@pytest.mark.parametrize(("step", "dtype", "wanted"), [(257, np.uint8, 4), (256, np.uint16, 1000)])
+def test_palette_page_keeps_known_indices(step, dtype, wanted):
     palette = np.zeros((3, 256), np.uint16)
-    palette[0] = np.arange(256) * 257
+    palette[0] = np.arange(256) * step
     samples = picture(20, 21, 1)
     data = write_file(samples[..., 0], photometric="palette", colormap=palette)
     photo = read_photo(data, "a.tif")
     mask = blot(20, 21)
     fixed = photo.pages[0].pixels.copy()
-    fixed[mask] = (1000, 9, 9)
+    assert fixed.dtype == dtype
+    fixed[mask] = (wanted, 0, 0)
     after = write_photo(photo, [fixed], [mask], name="a.tif").data
     verify_photo(data, after, [mask], name="a.tif")
     raw = tifffile.imread(io.BytesIO(after))
