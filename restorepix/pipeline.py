@@ -317,10 +317,13 @@ def restore_bytes(
                 accept_reencode=options.accept_reencode,
             )
             encoded, preserved = written.data, written.preserved
+            del repaired, written
             if options.provenance and mask.hole_pixels:
                 share = mask.hole_pixels / sum(height * width for height, width in sizes)
                 record = build_record(__version__, share, network.weights_sha256)
                 encoded = add_provenance(encoded, record, name=name)
+    # The proof decodes both files anew, and the pixels of a large picture are not kept meanwhile.
+    del photo
     try:
         with stopwatch.measure("verify"):
             known = verify_photo(
