@@ -172,7 +172,7 @@ def _decode_chunk(file: TiffFile, layout: Layout, chunk: Chunk) -> npt.NDArray[A
         return unpack_bits(packed, chunk.columns, layout.bits)[..., None]
     if layout.predictor == 3:
         return codecs.undo_float_predictor(packed, channels)
-    stored = packed.view(layout.dtype.newbyteorder(file.order)).astype(layout.dtype)
+    stored = packed.view(layout.dtype.newbyteorder(file.order)).astype(layout.dtype, copy=False)
     samples = stored.reshape(chunk.rows, chunk.columns, channels)
     return codecs.undo_predictor(samples, layout.predictor)
 
@@ -331,6 +331,17 @@ def _patch_page(
         if chunk.channels.start >= layout.color_channels or not hole[chunk.part].any():
             continue
         start, size = offsets[chunk.number], counts[chunk.number]
+        if _is_plain(layout) and (start, size) not in shared:
+            # Uncompressed pages often are one strip, of which three copies would be made below.
+            samples = np.frombuffer(
+                patcher.data,
+                layout.dtype.newbyteorder(patcher.order),
+                chunk.rows * chunk.columns * layout.chunk_channels,
+                start,
+            ).reshape(chunk.rows, chunk.columns, layout.chunk_channels)
+            _fill_chunk(stored, chunk, samples[: chunk.height, : chunk.width], colors, hole)
+            del samples  # lest the file cannot grow
+            continue
         decoded = np.array(_decode_chunk(patcher, layout, chunk))
         _fill_chunk(stored, chunk, decoded[: chunk.height, : chunk.width], colors, hole)
         padding = b""
@@ -347,6 +358,11 @@ def _patch_page(
             # An uncompressed strip may be longer than its rows need, and stays so.
             counts[chunk.number] = len(content)
     _store_places(patcher, layout, offsets, counts)
+
+
+def _is_plain(layout: Layout) -> bool:
+    """Return whether the bytes of strips and tiles are the samples themselves."""
+    return layout.compression == codecs.NONE and layout.bits >= 8 and layout.predictor == 1
 
 
 def _store_places(
