@@ -130,6 +130,9 @@ def load_network(options: RestoreOptions) -> Network:
         WeightsError: the weights are missing, damaged or of another architecture.
         DeviceError: the device was named and is not there.
     """
+    # PyTorch's threads spin while they wait for each other. Beside any other load that made a
+    # picture of 0.3 s take 5.6 s on two cores; sleeping threads did not. Read when torch loads.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     import torch
 
     from restorepix.inpaint import Inpainter

@@ -8,6 +8,8 @@ import json
 import os
 import stat
 import struct
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -507,3 +509,27 @@ def test_a_chunk_with_a_wrong_checksum_is_not_restored(photos, network):
     result = run(photos, network)["a.png"]
     assert result.error is not None
     assert result.error.code == "unreadable"
+
+
+@pytest.mark.parametrize(("given", "expected"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_threads_sleep_while_they_wait_unless_the_user_says_otherwise(
+    tiny_weights: Path, given: str | None, expected: str
+) -> None:
+    program = (
+        "import os, sys; from pathlib import Path;"
+        "from restorepix.options import RestoreOptions; from restorepix.pipeline import load_network;"
+        "assert 'torch' not in sys.modules;"
+        "load_network(RestoreOptions(weights=Path(sys.argv[1]), device='cpu'));"
+        "print(os.environ['OMP_WAIT_POLICY'])"
+    )
+    environment = {k: v for k, v in os.environ.items() if k != "OMP_WAIT_POLICY"}
+    if given is not None:
+        environment["OMP_WAIT_POLICY"] = given
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tiny_weights)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == expected
