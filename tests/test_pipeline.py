@@ -517,7 +517,8 @@ def test_threads_sleep_while_they_wait_unless_the_user_says_otherwise(
 ) -> None:
     program = (
         "import os, sys; from pathlib import Path;"
-        "from restorepix.options import RestoreOptions; from restorepix.pipeline import load_network;"
+        "from restorepix.options import RestoreOptions;"
+        "from restorepix.pipeline import load_network;"
         "assert 'torch' not in sys.modules;"
         "load_network(RestoreOptions(weights=Path(sys.argv[1]), device='cpu'));"
         "print(os.environ['OMP_WAIT_POLICY'])"
