@@ -7,6 +7,7 @@ has a module of its own, imported on first use, so that importing this package s
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from restorepix.errors import UnsupportedError, UsageError
@@ -186,6 +187,8 @@ def write_photo(
 ) -> Encoded:
     """Encode a photo with its hole pixels replaced and everything else as it was.
 
+    Thumbnails of repaired pages, which show the damage, are dropped.
+
     Args:
         photo: what :func:`read_photo` returned.
         repaired: for each page its pixels as displayed, of the shape and dtype of
@@ -210,6 +213,9 @@ def write_photo(
         from restorepix.formats.convert import convert_photo
 
         return convert_photo(photo, repaired, masks, name, CONVERSIONS[to])
+    from restorepix.formats.thumbnails import drop_thumbnails
+    from restorepix.photo import Encoded
+
     match photo.format:
         case "jpeg":
             from restorepix.formats.jpeg import write_jpeg as write
@@ -220,7 +226,7 @@ def write_photo(
         case "webp":
             from restorepix.formats.webp import write_webp
 
-            return write_webp(photo, repaired, masks, name, accept_reencode=accept_reencode)
+            write = partial(write_webp, accept_reencode=accept_reencode)
         case "bmp":
             from restorepix.formats.bmp import write_bmp as write
         case "gif":
@@ -233,7 +239,8 @@ def write_photo(
             return write_heif(photo, repaired, masks, name, accept_reencode=accept_reencode)
         case other:
             raise UnsupportedError(f"{name}: cannot write {other} files.")
-    return write(photo, repaired, masks, name)
+    encoded = write(photo, repaired, masks, name)
+    return Encoded(drop_thumbnails(encoded.data, masks, name), encoded.preserved)
 
 
 def add_provenance(data: bytes, record: str, *, name: str) -> bytes:
@@ -265,7 +272,8 @@ def verify_photo(
 
     Both files are decoded anew. All channels outside the masks at native depth, alpha
     everywhere, and the metadata must be the same; for JPEG to JPEG, coefficients instead of
-    pixels. One record of ours in the edit history (:func:`add_provenance`) is allowed for.
+    pixels. Left out are one record of ours in the edit history (:func:`add_provenance`) and
+    thumbnails of repaired pages.
 
     Args:
         before: the original file.
@@ -282,6 +290,7 @@ def verify_photo(
         PreservationError: something known differs; the message names it.
         UnreadableError: one of the files cannot be decoded.
     """
+    from restorepix.formats.thumbnails import drop_thumbnails
     from restorepix.formats.xmp import remove_record
 
     found = sniff_format(before)
@@ -290,6 +299,8 @@ def verify_photo(
         from restorepix.formats.convert import verify_conversion
 
         return verify_conversion(before, after, masks, name, reencoded=reencoded)
+    before = drop_thumbnails(before, masks, name)
+    after = drop_thumbnails(after, masks, name)
     match found:
         case "jpeg":
             from restorepix.formats.jpeg import verify_jpeg as verify

@@ -23,7 +23,7 @@ from PIL import Image
 from restorepix.errors import PreservationError, UnreadableError, UnsupportedError
 from restorepix.formats import CONVERSIONS, read_photo
 from restorepix.formats import tiff_codecs as codecs
-from restorepix.formats.exif import EXIF, XMP, undo_orientation
+from restorepix.formats.exif import EXIF, XMP, drop_thumbnail, undo_orientation
 from restorepix.formats.heif import COLOR_CODE
 from restorepix.formats.jpeg_segments import APP1, parse_jpeg, read_exif
 from restorepix.formats.known import PLANES, Plane, compare_known, compare_reencoded
@@ -93,6 +93,8 @@ def convert_photo(
     samples = pixels if page.alpha is None else np.dstack([pixels, page.alpha])
     stored = np.ascontiguousarray(undo_orientation(samples, photo.orientation))
     exif, xmp = find_exif(photo, name), find_xmp(photo, name)
+    if repaired[0] is not None:
+        exif = drop_thumbnail(exif)
     match target:
         case "png":
             return Encoded(build_png(stored, page.icc, exif, xmp), "exact")
@@ -329,8 +331,8 @@ def verify_conversion(
 
 
 def _compare_exif(old: Photo, new: Photo, name: str) -> None:
-    """Check that EXIF is the same: its bytes, or to and from TIFF its descriptive tags."""
-    blocks = find_exif(old, name), find_exif(new, name)
+    """Check that EXIF but its thumbnail is the same; to and from TIFF, its descriptive tags."""
+    blocks = drop_thumbnail(find_exif(old, name)), drop_thumbnail(find_exif(new, name))
     if "tiff" in (old.format, new.format):
         same = _describe(blocks[0], old, name) == _describe(blocks[1], new, name)
     else:

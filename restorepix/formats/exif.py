@@ -46,6 +46,29 @@ def read_orientation(exif: bytes) -> int:
     return 1
 
 
+def drop_thumbnail(exif: bytes) -> bytes:
+    r"""Return an EXIF block without its pointer to the thumbnail; a damaged block as it is.
+
+    The picture has changed, so its thumbnail is wrong. Only the four bytes that point from the
+    first directory to the thumbnail's become zero: nothing moves, so maker notes, which hold
+    offsets into the block, stay intact.
+
+    Args:
+        exif: EXIF bytes, a TIFF structure with or without the ``Exif\0\0`` prefix of JPEG.
+    """
+    tiff = len(_HEADER) if exif.startswith(_HEADER) else 0
+    order = {b"II": "<", b"MM": ">"}.get(exif[tiff : tiff + 2])
+    if order is None or len(exif) < tiff + 8:
+        return exif
+    directory = tiff + struct.unpack_from(order + "I", exif, tiff + 4)[0]
+    if directory + 2 > len(exif):
+        return exif
+    pointer = directory + 2 + 12 * struct.unpack_from(order + "H", exif, directory)[0]
+    if pointer + 4 > len(exif):
+        return exif
+    return exif[:pointer] + bytes(4) + exif[pointer + 4 :]
+
+
 def apply_orientation(array: npt.NDArray[Any], orientation: int) -> npt.NDArray[Any]:
     """Return stored pixels as displayed.
 

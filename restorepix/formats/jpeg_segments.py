@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from restorepix.errors import UnreadableError, UnsupportedError
+from restorepix.formats import exif
 
 Coded = Literal["grey", "rgb", "ycc", "cmyk", "ycck"]
 """What the components of a file mean; cmyk and ycck hold 255 - ink, as Adobe does."""
@@ -370,27 +371,10 @@ def read_profile(file: JpegFile) -> bytes | None:
 
 
 def drop_thumbnail(segment: Segment) -> Segment:
-    """Return an EXIF segment without its pointer to the thumbnail; other segments as they are.
-
-    The picture has changed, so its thumbnail is wrong. Only the four bytes that point from the
-    first directory to the thumbnail's become zero: nothing moves, so maker notes, which hold
-    offsets into the block, stay intact.
-    """
+    """Return an EXIF segment without its pointer to the thumbnail; other segments as they are."""
     if segment.marker != APP1 or not segment.body.startswith(EXIF_HEADER):
         return segment
-    body = bytearray(segment.body)
-    tiff = len(EXIF_HEADER)
-    order = {b"II": "<", b"MM": ">"}.get(bytes(body[tiff : tiff + 2]))
-    if order is None or len(body) < tiff + 8:
-        return segment
-    directory = tiff + struct.unpack_from(order + "I", body, tiff + 4)[0]
-    if directory + 2 > len(body):
-        return segment
-    pointer = directory + 2 + 12 * struct.unpack_from(order + "H", body, directory)[0]
-    if pointer + 4 > len(body):
-        return segment
-    body[pointer : pointer + 4] = bytes(4)
-    return segment._replace(body=bytes(body))
+    return segment._replace(body=exif.drop_thumbnail(segment.body))
 
 
 _MP_ENTRIES = 0xB002

@@ -313,6 +313,15 @@ class TiffPatcher(TiffFile):
         code = "Q" if self.big else "I"
         struct.pack_into(self.order + code, self.data, 8 if self.big else 4, start)
 
+    def point_next_directory(self, directory: Directory, start: int) -> None:
+        """Let the chain go on elsewhere after a directory, as read from this patcher."""
+        counter, entry_size, code = (8, 20, "Q") if self.big else (2, 12, "I")
+        (count,) = struct.unpack_from(
+            self.order + ("Q" if self.big else "H"), self.data, directory.start
+        )
+        place = directory.start + counter + count * entry_size
+        struct.pack_into(self.order + code, self.data, place, start)
+
     def rewrite_directory(
         self, directory: Directory, shorts: dict[int, int], dropped: tuple[int, ...]
     ) -> None:

@@ -1,0 +1,117 @@
+"""Thumbnails that a repair made stale, dropped from PNG, WebP and TIFF files.
+
+JPEG does it as it writes (:func:`restorepix.formats.jpeg_segments.drop_thumbnail`). An EXIF block
+loses the pointer to its thumbnail and nothing else. In TIFF a reduced picture is a directory of
+its own, behind its page or below it; it leaves the chain, and its bytes stay as unused ones. A
+TIFF file that begins with a reduced picture keeps that: its first directory holds the metadata.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from restorepix.formats import sniff_format
+from restorepix.formats.exif import drop_thumbnail
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from restorepix.formats.tiff_tags import Directory, TiffFile
+    from restorepix.photo import BoolMask
+
+_REDUCED: Final = 1
+_MASK: Final = 4
+"""Bits of NewSubfileType."""
+
+
+def drop_thumbnails(data: bytes, masks: Sequence[BoolMask | None], name: str) -> bytes:
+    """Return a file without the thumbnails of pages that have a hole.
+
+    Args:
+        data: the file.
+        masks: for each page ``(H, W)`` bool as displayed, True = hole; None = no hole.
+        name: what to call the file in messages.
+
+    Returns:
+        The new file; ``data`` itself where nothing is to be dropped.
+    """
+    touched = [mask is not None and bool(mask.any()) for mask in masks]
+    if not any(touched):
+        return data
+    match sniff_format(data):
+        case "png":
+            return _drop_from_png(data, name)
+        case "webp":
+            return _drop_from_webp(data, name)
+        case "tiff":
+            return _drop_from_tiff(data, touched, name)
+        case _:
+            return data
+
+
+def _drop_from_png(data: bytes, name: str) -> bytes:
+    from restorepix.formats.png import build_chunk, split_chunks
+
+    for chunk in split_chunks(data, name):
+        if chunk.kind == b"eXIf":
+            old = data[chunk.start + 8 : chunk.end - 4]
+            new = drop_thumbnail(old)
+            if new != old:
+                return data[: chunk.start] + build_chunk(b"eXIf", new) + data[chunk.end :]
+    return data
+
+
+def _drop_from_webp(data: bytes, name: str) -> bytes:
+    from restorepix.formats.webp import split_chunks
+
+    for chunk in split_chunks(data, name)[0]:
+        if chunk.kind == b"EXIF":
+            start, end = chunk.start + 8, chunk.start + 8 + chunk.size
+            return data[:start] + drop_thumbnail(data[start:end]) + data[end:]
+    return data
+
+
+def _drop_from_tiff(data: bytes, touched: Sequence[bool], name: str) -> bytes:
+    from restorepix.formats.tiff_tags import TagName, TiffFile, TiffPatcher
+
+    unlinked: list[tuple[Directory, Directory]] = []
+    """The last directory that stays, and the one behind it that goes."""
+    cleared: list[Directory] = []
+    """Pages with thumbnails below."""
+    page, last = -1, None
+    file = TiffFile(data, name)
+    for directory in file.read_chain():
+        kind = file.read_integer(directory, TagName.NEW_SUBFILE_TYPE, 0)
+        is_page = not kind & (_REDUCED | _MASK)
+        page += is_page
+        is_touched = 0 <= page < len(touched) and touched[page]
+        if last is not None and kind & _REDUCED and is_touched:
+            unlinked.append((last, directory))
+            continue
+        if is_page and is_touched and _has_only_thumbnails(file, directory):
+            cleared.append(directory)
+        last = directory
+    if not unlinked and not cleared:
+        return data  # large files are not copied for nothing
+    patcher = TiffPatcher(data, name)
+    for last, directory in unlinked:
+        patcher.point_next_directory(last, directory.next)
+    for directory in cleared:
+        patcher.rewrite_directory(patcher.read_directory(directory.start), {}, (TagName.SUB_IFDS,))
+    return bytes(patcher.data)
+
+
+def _has_only_thumbnails(file: TiffFile, directory: Directory) -> bool:
+    """Return whether all directories below a page are smaller versions of it."""
+    from restorepix.errors import UnreadableError
+    from restorepix.formats.tiff_tags import TagName
+
+    try:
+        places = file.read_integers(directory, TagName.SUB_IFDS)
+        kinds = [
+            file.read_integer(file.read_directory(place), TagName.NEW_SUBFILE_TYPE, 0)
+            for place in places
+        ]
+    except UnreadableError:
+        return False  # kept as bytes
+    return bool(kinds) and all(kind & _REDUCED for kind in kinds)

@@ -1,0 +1,156 @@
+"""Thumbnails of repaired pages go, those of others stay, and nothing else moves."""
+
+from __future__ import annotations
+
+import io
+import struct
+
+import numpy as np
+import pytest
+import tifffile
+from conftest import draw_photo, encode_picture
+from PIL import Image
+
+from restorepix.errors import PreservationError
+from restorepix.formats import read_photo, verify_photo, write_photo
+from restorepix.formats.exif import drop_thumbnail
+from restorepix.formats.thumbnails import drop_thumbnails
+
+HOLE = np.zeros((24, 32), bool)
+HOLE[4:9, 6:20] = True
+
+
+def build_exif(order: str = "<") -> bytes:
+    """An EXIF block with a description and a thumbnail."""
+    small = encode_picture(draw_photo(8, 8), ".jpg")
+    mark = b"II" if order == "<" else b"MM"
+    first = struct.pack(order + "H HHI4s I", 1, 270, 2, 4, b"abc\0", 26)
+    second = struct.pack(order + "H HHII HHII I", 2, 513, 4, 1, 56, 514, 4, 1, len(small), 0)
+    return mark + struct.pack(order + "HI", 42, 8) + first + second + small
+
+
+def has_thumbnail(exif: bytes) -> bool:
+    """Whether a second directory follows the first."""
+    exif = exif.removeprefix(b"Exif\0\0")
+    order = "<" if exif[:2] == b"II" else ">"
+    (first,) = struct.unpack_from(order + "I", exif, 4)
+    (count,) = struct.unpack_from(order + "H", exif, first)
+    return struct.unpack_from(order + "I", exif, first + 2 + 12 * count) != (0,)
+
+
+def encode(suffix: str, exif: bytes) -> bytes:
+    exif = b"Exif\0\0" * (suffix == ".jpg") + exif
+    return encode_picture(draw_photo(), suffix, exif=exif, **LOSSLESS.get(suffix, {}))
+
+
+LOSSLESS = {".webp": {"lossless": True}}
+
+
+def restore(data: bytes, masks: list[np.ndarray | None], **options: str) -> bytes:
+    photo = read_photo(data, "photo")
+    repaired = [
+        None if mask is None else page.pixels // 2
+        for page, mask in zip(photo.pages, masks, strict=True)
+    ]
+    return write_photo(photo, repaired, masks, name="photo", **options).data
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_an_exif_block_loses_only_the_pointer(order):
+    exif = build_exif(order)
+    assert has_thumbnail(exif)
+    dropped = drop_thumbnail(exif)
+    assert not has_thumbnail(dropped)
+    assert [at for at in range(len(exif)) if exif[at] != dropped[at]] == [
+        22 if order == "<" else 25
+    ]
+    assert drop_thumbnail(b"Exif\0\0" + exif) == b"Exif\0\0" + dropped
+
+
+@pytest.mark.parametrize("damage", [b"", b"II", b"II*\0\xff\xff\xff\xff", b"XX*\0\x08\0\0\0\0\0"])
+def test_damaged_blocks_stay(damage):
+    assert drop_thumbnail(damage) == damage
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp"])
+def test_repaired_files_show_no_old_thumbnail(suffix):
+    exif = build_exif()
+    before = encode(suffix, exif)
+    after = restore(before, [HOLE])
+    with Image.open(io.BytesIO(after)) as image:
+        assert image.getexif()[270] == "abc"
+        assert not has_thumbnail(image.info["exif"])
+    assert verify_photo(before, after, [HOLE], name="photo")
+    # Nothing repaired, nothing stale.
+    assert drop_thumbnails(before, [None], "photo") is before
+    forged = before.replace(b"abc\0", b"abd\0")
+    if suffix == ".png":
+        return
+    with pytest.raises(PreservationError):
+        verify_photo(before, forged, [HOLE], name="photo")
+
+
+def test_without_a_hole_the_thumbnail_counts():
+    before = encode(".png", build_exif())
+    dropped = drop_thumbnails(before, [HOLE], "photo")
+    assert dropped != before
+    assert verify_photo(before, dropped, [HOLE], name="photo")
+    with pytest.raises(PreservationError, match="eXIf"):
+        verify_photo(before, dropped, [None], name="photo")
+
+
+@pytest.mark.parametrize("to", ["png", "webp", "jpg", "tiff"])
+def test_conversions_carry_no_old_thumbnail(to):
+    before = encode(".jpg" if to != "jpg" else ".png", build_exif())
+    after = restore(before, [HOLE], to=to)
+    with Image.open(io.BytesIO(after)) as image:
+        assert image.getexif()[270] == "abc"
+        assert to == "tiff" or not has_thumbnail(image.info["exif"])
+    verify_photo(before, after, [HOLE], name="photo", reencoded=to == "jpg")
+
+
+def build_tiff(*, below: bool, big: bool = False) -> bytes:
+    """Two pages, each with a thumbnail behind or below it."""
+    buffer = io.BytesIO()
+    with tifffile.TiffWriter(buffer, bigtiff=big) as writer:
+        for seed in (1, 2):
+            small = draw_photo(6, 8, seed=seed)
+            options = {"photometric": "rgb", "metadata": None}
+            writer.write(draw_photo(seed=seed), subifds=1 if below else None, **options)
+            writer.write(small, subfiletype=1, **options)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("big", [False, True])
+@pytest.mark.parametrize("below", [False, True])
+@pytest.mark.parametrize("touched", [(True, False), (False, True), (True, True)])
+def test_reduced_pictures_of_repaired_tiff_pages_go(below, big, touched):
+    before = build_tiff(below=below, big=big)
+    masks = [HOLE if is_touched else None for is_touched in touched]
+    after = restore(before, masks)
+    with tifffile.TiffFile(io.BytesIO(after)) as file:
+        shapes = [page.shape for page in file.pages]
+        below_each = [len(page.pages or ()) for page in file.pages if page.shape[0] == 24]
+    if below:
+        assert shapes == [(24, 32, 3)] * 2
+        assert below_each == [int(not is_touched) for is_touched in touched]
+    else:
+        expected = [[(24, 32, 3)] + [(6, 8, 3)] * (not is_touched) for is_touched in touched]
+        assert shapes == expected[0] + expected[1]
+    assert verify_photo(before, after, masks, name="photo")
+    if not all(touched):
+        with pytest.raises(PreservationError):
+            verify_photo(before, drop_thumbnails(before, [HOLE, HOLE], "x"), masks, name="photo")
+
+
+def test_a_tiff_that_begins_with_its_thumbnail_keeps_it():
+    buffer = io.BytesIO()
+    with tifffile.TiffWriter(buffer) as writer:
+        options = {"photometric": "rgb", "metadata": None}
+        writer.write(draw_photo(6, 8), subfiletype=1, **options)
+        writer.write(draw_photo(), **options)
+    before = buffer.getvalue()
+    after = restore(before, [HOLE])
+    with tifffile.TiffFile(io.BytesIO(after)) as file:
+        assert len(file.pages) == 2
+    assert verify_photo(before, after, [HOLE], name="photo")
