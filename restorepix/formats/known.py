@@ -147,9 +147,13 @@ def _bands(plane: npt.NDArray[Any], mask: BoolMask | None) -> Iterator[npt.NDArr
     height, samples = plane.shape[0], max(1, plane[:1].size)
     unsigned = {4: np.dtype("<u4"), 2: np.dtype("<u2"), 1: np.dtype("u1")}[plane.itemsize]
     for top in range(0, height, rows := max(1, _SAMPLES_AT_ONCE // samples)):
-        band = plane[top : top + rows]
-        known = band if mask is None else band[~mask[top : top + rows]]
-        yield np.ascontiguousarray(known, known.dtype.newbyteorder("<")).view(unsigned)
+        band = np.ascontiguousarray(plane[top : top + rows], plane.dtype.newbyteorder("<"))
+        if mask is not None:
+            # Pixels as single items: choosing among them takes a tenth of the time of samples.
+            pixel_bytes = band[0, 0].nbytes
+            pixels = band.reshape(-1).view(np.dtype((np.void, pixel_bytes)))
+            band = pixels[~mask[top : top + rows].reshape(-1)]
+        yield band.view(unsigned)
 
 
 def _compare_plane(old: Plane, new: Plane, mask: BoolMask | None, where: str) -> None:
