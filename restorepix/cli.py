@@ -211,6 +211,16 @@ def fix(
             show_default=False,
         ),
     ] = _DEFAULTS.backup,
+    strip: Annotated[
+        bool,
+        typer.Option(
+            "--strip",
+            help="Drop private metadata (EXIF, place, maker notes, XMP, IPTC, comments, "
+            "thumbnails, sidecars); profile, orientation and resolution stay. Pictures without "
+            "holes lose it too.",
+            rich_help_panel="Outputs",
+        ),
+    ] = _DEFAULTS.strip,
     provenance: Annotated[
         bool,
         typer.Option(
@@ -319,6 +329,7 @@ def fix(
             overwrite=overwrite,
             in_place=in_place,
             backup=backup,
+            strip=strip,
             provenance=provenance,
             preserve_times=preserve_times,
             max_mpixels=max_mpixels,
@@ -373,6 +384,9 @@ def verify(
     dilate: Annotated[
         int, typer.Option(metavar="PX", help="The --dilate that was used with --mask.")
     ] = _DEFAULTS.dilate,
+    strip: Annotated[
+        bool, typer.Option("--strip", help="OUT was made with --strip; a journal knows it.")
+    ] = _DEFAULTS.strip,
     max_mpixels: Annotated[
         float, typer.Option(metavar="N", help="Refuse pictures with more million pixels.")
     ] = _DEFAULTS.max_mpixels,
@@ -394,7 +408,7 @@ def verify(
     known_sha256; for folders, one line a file. Exit code 1 when anything known differs.
     """
     with _report_errors(debug):
-        options = RestoreOptions(dilate=dilate, max_mpixels=max_mpixels)
+        options = RestoreOptions(dilate=dilate, strip=strip, max_mpixels=max_mpixels)
         if before.is_dir() != after.is_dir():
             raise UsageError(f"{before} and {after}: expected two files or two folders.")
         if before.is_dir():

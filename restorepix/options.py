@@ -41,6 +41,8 @@ class RestoreOptions:
     """Give restored files the names of their originals, which move into a backup tree first."""
     backup: Path | None = None
     """The backup tree of ``in_place``; None for ``photos-originals`` beside ``photos``."""
+    strip: bool = False
+    """Drop private metadata: all but profile, orientation and resolution."""
     provenance: bool = True
     """Add a record of the repair to the edit history of restored files."""
     preserve_times: bool = True
@@ -87,6 +89,7 @@ class RestoreOptions:
             "dilate": self.dilate,
             "to": self.to,
             "accept_reencode": self.accept_reencode,
+            "strip": self.strip,
             "provenance": self.provenance,
         }
 

@@ -36,6 +36,7 @@ from restorepix.formats import (
     verify_photo,
     write_photo,
 )
+from restorepix.formats.private import strip_metadata, verify_stripped
 from restorepix.inputs import JOURNAL_FOLDER, MASKS_FOLDER
 from restorepix.masks import EffectiveMask, encode_mask, read_mask
 from restorepix.options import RestoreOptions
@@ -289,7 +290,8 @@ def restore_bytes(
         stopwatch: receives the stages' times.
 
     Returns:
-        The new file; with an empty mask and no change of format, the input's own bytes.
+        The new file; with an empty mask, no change of format and nothing to strip, the input's
+        own bytes.
 
     Raises:
         PhotoError: the file or its mask cannot be read, does not fit, cannot be encoded, or the
@@ -297,7 +299,8 @@ def restore_bytes(
         WeightsError: the network's answer is not finite.
     """
     with stopwatch.measure("read"):
-        photo = read_photo(data, name, max_mpixels=options.max_mpixels)
+        source = strip_metadata(data, name) if options.strip else data
+        photo = read_photo(source, name, max_mpixels=options.max_mpixels)
     sizes = tuple((page.height, page.width) for page in photo.pages)
     with stopwatch.measure("mask"):
         mask = read_mask(
@@ -306,7 +309,7 @@ def restore_bytes(
     if to is not None and CONVERSIONS[to] == photo.format:
         to = None
     if mask.hole_pixels == 0 and to is None:
-        encoded, preserved = data, "exact"
+        encoded, preserved = source, "exact"
     else:
         with stopwatch.measure("inpaint"):
             repaired = _inpaint_pages(photo, mask, network, name)
@@ -330,8 +333,10 @@ def restore_bytes(
     try:
         with stopwatch.measure("verify"):
             known = verify_photo(
-                data, encoded, mask.pages, name=name, reencoded=preserved == "reencoded"
+                source, encoded, mask.pages, name=name, reencoded=preserved == "reencoded"
             )
+            if source is not data:
+                verify_stripped(data, source, mask.pages, name)
     except PreservationError as error:
         raise PreservationError(
             f"{error} The output was not kept; please report this file."
@@ -422,7 +427,8 @@ def _restore_photo(
                 _replace_original(restoration.data, job, ledger, hashes, status, options)
         else:
             keep = {"preserve_times": options.preserve_times, "overwrite": options.overwrite}
-            copy_sidecars(path, job.output, **keep)
+            if not options.strip:
+                copy_sidecars(path, job.output, **keep)
             write_output(restoration.data, job.output, path, **keep)
     mask = restoration.mask
     result = Result(

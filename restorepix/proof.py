@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from restorepix.errors import MaskError, PhotoError, PreservationError, UnreadableError
 from restorepix.formats import CONVERSIONS, read_photo, verify_photo
+from restorepix.formats.private import strip_metadata
 from restorepix.inputs import JOURNAL_FOLDER, JOURNAL_NAME, Source, find_inputs
 from restorepix.masks import MaskFinder, read_mask
 from restorepix.options import RestoreOptions, WalkOptions
@@ -40,7 +41,7 @@ def verify_files(before: Path, after: Path, mask: Path | None, options: RestoreO
         before: the original.
         after: the restored file.
         mask: the mask that was used; None when every pixel must be the same.
-        options: ``dilate`` as it was used, and ``max_mpixels``.
+        options: ``dilate`` and ``strip`` as they were used, and ``max_mpixels``.
 
     Returns:
         SHA-256 in hex over everything known (:func:`restorepix.formats.verify_photo`).
@@ -68,7 +69,8 @@ def verify_folders(
         before: the originals; after a run with ``--in-place`` its backup tree.
         after: the restored files.
         mask: a mask for all or a folder of masks; None for what the journal knows.
-        options: ``dilate`` as it was used with ``mask``, and ``max_mpixels``.
+        options: ``dilate`` as it was used with ``mask``, ``strip`` where no journal tells, and
+            ``max_mpixels``.
 
     Yields:
         The outcome for each picture, in natural order.
@@ -153,6 +155,8 @@ def _verify_pair(
     elif history is not None and done is not None and done[0].hole_pixels:
         pages = _read_kept_pages(history, *done, photo, options)
     reencoded = done is not None and done[0].preserved == "reencoded"
+    if done is not None and done[1].options.get("strip"):
+        options = replace(options, strip=True)
     return _compare(data, output, pages, options, reencoded=reencoded)
 
 
@@ -186,4 +190,6 @@ def _compare(
     restored = read_file(after, UnreadableError, "cannot be opened")
     # verify_photo decodes without a limit: a bomb is met here.
     read_photo(restored, str(after), max_mpixels=options.max_mpixels)
+    if options.strip:
+        before = strip_metadata(before, str(after))
     return verify_photo(before, restored, pages, name=str(after), reencoded=reencoded)

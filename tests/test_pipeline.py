@@ -122,6 +122,7 @@ def test_the_journal_tells_what_happened(photos, network):
         "dilate": 1,
         "to": None,
         "accept_reencode": False,
+        "strip": False,
         "provenance": True,
     }
     assert first["input_sha256"] == hashlib.sha256((photos / "a.png").read_bytes()).hexdigest()

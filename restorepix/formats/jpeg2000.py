@@ -42,7 +42,7 @@ _ORDER: Final = {1: [0], 3: [2, 1, 0], 4: [2, 1, 0, 3]}
 """Channels of OpenCV's order for ours and back."""
 
 
-class _Box(NamedTuple):
+class Box(NamedTuple):
     """A box of the container, and where it and its content stand in the file."""
 
     kind: bytes
@@ -57,7 +57,7 @@ class _Stored:
 
     samples: npt.NDArray[Any]
     """(H, W, 1, 3 or 4) uint8 or uint16."""
-    boxes: tuple[_Box, ...]
+    boxes: tuple[Box, ...]
     """Of the container; of a bare codestream, one box that is the file."""
     reversible: bool
 
@@ -104,7 +104,7 @@ def _refuse(name: str, what: str) -> UnsupportedError:
 
 def _read(data: bytes, name: str, max_mpixels: float) -> Photo:
     bare = data.startswith(_CODESTREAM)
-    boxes = (_Box(b"jp2c", 0, 0, len(data)),) if bare else _split_boxes(data, 0, len(data), name)
+    boxes = (Box(b"jp2c", 0, 0, len(data)),) if bare else split_boxes(data, 0, len(data), name)
     streams = [box for box in boxes if box.kind == b"jp2c"]
     if len(streams) != 1:
         raise _refuse(name, f"{len(streams)} codestreams")
@@ -129,9 +129,9 @@ def _read(data: bytes, name: str, max_mpixels: float) -> Photo:
     return Photo("jpeg2000", (page,), 1, data, {"jpeg2000": stored})
 
 
-def _split_boxes(data: bytes, start: int, end: int, name: str) -> tuple[_Box, ...]:
+def split_boxes(data: bytes, start: int, end: int, name: str) -> tuple[Box, ...]:
     """Return the boxes between two places (ISO/IEC 15444-1, annex I.4)."""
-    boxes: list[_Box] = []
+    boxes: list[Box] = []
     while start < end:
         size, kind = struct.unpack_from(">I4s", data, start)
         content = start + 8
@@ -141,7 +141,7 @@ def _split_boxes(data: bytes, start: int, end: int, name: str) -> tuple[_Box, ..
         after = end if size == 0 else start + size
         if not content <= after <= end:
             raise _corrupt(name, f"box {kind.decode('latin-1')!r} ends outside the file")
-        boxes.append(_Box(kind, start, content, after))
+        boxes.append(Box(kind, start, content, after))
         start = after
     return tuple(boxes)
 
@@ -198,13 +198,13 @@ def _check_tiles(stream: bytes, name: str) -> None:
 
 
 def _read_colors(
-    data: bytes, boxes: Sequence[_Box], header: _Header, name: str
+    data: bytes, boxes: Sequence[Box], header: _Header, name: str
 ) -> tuple[bytes | None, bool]:
     """Return the ICC profile, and whether the fourth channel is opacity."""
     found = [box for box in boxes if box.kind == b"jp2h"]
     if not found:
         raise _corrupt(name, "no header box")
-    inner = {b.kind: b for b in reversed(_split_boxes(data, found[0].content, found[0].end, name))}
+    inner = {b.kind: b for b in reversed(split_boxes(data, found[0].content, found[0].end, name))}
     if b"pclr" in inner:
         raise _refuse(name, "a palette")
     icc: bytes | None = None
@@ -292,7 +292,7 @@ def _encode(samples: npt.NDArray[Any], name: str) -> bytes:
     pixels = np.ascontiguousarray(samples[..., _ORDER[samples.shape[2]]])
     _, encoded = cv2.imencode(".jp2", pixels, [cv2.IMWRITE_JPEG2000_COMPRESSION_X1000, 1000])
     data = encoded.tobytes()
-    (box,) = (box for box in _split_boxes(data, 0, len(data), name) if box.kind == b"jp2c")
+    (box,) = (box for box in split_boxes(data, 0, len(data), name) if box.kind == b"jp2c")
     return data[box.content : box.end]
 
 
