@@ -48,7 +48,6 @@ from restorepix.report import Failure, Journal, JournalEntry, Result
 from restorepix.tiles import Box
 from restorepix.write import (
     copy_sidecars,
-    is_taken,
     refuse_existing,
     sweep_leftovers,
     write_output,
@@ -505,19 +504,20 @@ def _replace_original(
     status: os.stat_result,
     options: RestoreOptions,
 ) -> None:
-    """Back an original up, write that down, and give its name to the restored file."""
-    path = job.source.path
-    assert job.backup is not None and hashes.input is not None and hashes.output is not None
-    lines = ledger.find(path)
-    is_ours = is_taken(job.backup) and any(
-        line.restored_sha256 == _hash_file(path) for line in lines
-    )
-    source = job.backup if is_ours else path
-    ledger.append(
-        path, job.backup, hashes.input, hashes.output, source.stat() if is_ours else status
-    )
-    if not is_ours:
-        back_up_original(path, job.backup, hashes.input)
+    """Write down what is done to an original, back it up, and give its name to the new file."""
+    path, backup = job.source.path, job.backup
+    assert backup is not None and hashes.input is not None and hashes.output is not None
+    check_unchanged(path, status)
+    found, source = _hash_file(path), path
+    lines = (one for one in reversed(ledger.find(path)) if one.restored_sha256 == found)
+    line = next(lines, None)
+    if line is not None and found != hashes.input:
+        # The file is our output of an original that is in the backup tree already.
+        source = backup = ledger.folder / line.backup
+        ledger.append(path, backup, hashes.input, hashes.output, backup.stat())
+    else:
+        ledger.append(path, backup, hashes.input, hashes.output, status)
+        back_up_original(path, backup, hashes.input)
     check_unchanged(path, status)
     write_output(
         data,

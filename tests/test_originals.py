@@ -163,6 +163,21 @@ def test_overwriting_starts_from_the_original_again(photos, network):
     assert describe_tree(photos) == before
 
 
+def test_another_layout_of_the_same_backup_tree_keeps_the_first_backup(photos, network, tmp_path):
+    before = describe_tree(photos)
+    keep = tmp_path / "keep"
+    run(photos, network, backup=keep)
+    other = write_picture(tmp_path / "more" / "c.png", draw_photo()).parent
+    options = RestoreOptions(in_place=True, backup=keep, dilate=1)
+    plan = build_plan([photos, other], tmp_path / "masks", None, options, WalkOptions())
+    results = list(restore_batch(plan, options, network))
+    assert [result.status for result in results] == ["restored", "restored", "failed"]
+    assert set(list_files(keep)) >= {*NAMES}
+    assert not (keep / "photos").exists()
+    assert set(undo(keep).values()) == {"put back"}
+    assert describe_tree(photos) == before
+
+
 def test_an_unchanged_original_is_not_touched(photos, network):
     write_picture(photos.parent / "masks" / "a.png.png", np.zeros((24, 32), np.uint8))
     inode = (photos / "a.png").stat().st_ino
