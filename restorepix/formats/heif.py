@@ -31,6 +31,7 @@ from restorepix.formats.exif import (
     EXIF,
     XMP,
     apply_orientation,
+    drop_thumbnail,
     read_orientation,
     undo_orientation,
 )
@@ -201,6 +202,14 @@ def _find_color_code(item: Item) -> str:
 
 def _list_metadata(container: Container) -> list[Item]:
     return [item for item in container.items.values() if item.kind in _METADATA]
+
+
+def _drop_thumbnail(item: Item) -> bytes:
+    """Return a metadata item's data, of EXIF without its thumbnail, which shows the damage."""
+    if item.kind != b"Exif":
+        return item.data
+    start = 4 + int.from_bytes(item.data[:4], "big")
+    return item.data[:start] + drop_thumbnail(item.data[start:])
 
 
 def _find_exif(container: Container) -> bytes:
@@ -403,7 +412,8 @@ def _wrap(old: Container, new: Container, alpha: Item | None) -> bytes:
             NewItem(alpha.kind, alpha.data, "", alpha.properties + turning, ((b"auxl", (1,)),)),
         )
     for item in _list_metadata(old):
-        items.append(NewItem(item.kind, item.data, item.content_type, (), ((b"cdsc", (1,)),)))
+        content = _drop_thumbnail(item)
+        items.append(NewItem(item.kind, content, item.content_type, (), ((b"cdsc", (1,)),)))
     further = [box for kind, box in old.boxes if kind == b"uuid"]
     brands = next(box for kind, box in new.boxes if kind == b"ftyp")
     return build_heif(brands, items, further)
@@ -457,7 +467,7 @@ def _list_parts(photo: Photo) -> list[tuple[str, bytes]]:
     stored: _Stored = photo.extra["heif"]
     container = stored.container
     parts = [
-        (f"item {item.kind.decode('latin-1')} {item.content_type}".strip(), item.data)
+        (f"item {item.kind.decode('latin-1')} {item.content_type}".strip(), _drop_thumbnail(item))
         for item in _list_metadata(container)
     ]
     parts += [

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import struct
 import sys
 
 import cv2
@@ -262,6 +263,20 @@ def test_thumbnails_are_dropped_and_foreign_boxes_kept():
     encoded = write_photo(photo, [repair(photo.pages[0], mask)], [mask], name="a.avif")
     verify_photo(data, encoded.data, [mask], name="a.avif")
     assert box in encoded.data and b"small picture" not in encoded.data
+
+
+def test_the_thumbnail_in_exif_is_dropped():
+    small = io.BytesIO()
+    Image.fromarray(smooth(8, 8, 3, 255)).save(small, "JPEG")
+    second = struct.pack("<HHHIIHHIII", 2, 0x0201, 4, 1, 44, 0x0202, 4, 1, len(small.getvalue()), 0)
+    block = struct.pack("<2sHIHI", b"II", 42, 8, 0, 14) + second + small.getvalue()
+    item = NewItem(b"Exif", bytes(4) + block, "", (), ((b"cdsc", (1,)),))
+    data = rewrap(make()[0], items=[item])
+    photo = read_photo(data, "a.avif")
+    mask = blot(41, 37)
+    encoded = write_photo(photo, [repair(photo.pages[0], mask)], [mask], name="a.avif")
+    verify_photo(data, encoded.data, [mask], name="a.avif")
+    assert block[:14] in data and block[:14] not in encoded.data
 
 
 def test_an_empty_item_stays_empty():
