@@ -154,13 +154,13 @@ def _decode_page(file: TiffFile, layout: Layout) -> npt.NDArray[Any]:
 def _decode_chunk(file: TiffFile, layout: Layout, chunk: Chunk) -> npt.NDArray[Any]:
     """Return (rows, columns, channels) samples of a strip or tile, the part beyond the page too."""
     start, size = layout.grid.offsets[chunk.number], layout.grid.counts[chunk.number]
-    content = bytes(file.data[start : start + size])
+    content = memoryview(file.data)[start : start + size]
     channels = layout.chunk_channels
     try:
         if layout.compression == codecs.JPEG:
             transform = layout.photometric == Photometric.YCBCR
             rows, columns = chunk.rows, chunk.columns
-            decoded = codecs.decode_jpeg(content, layout.tables, rows, columns, transform)
+            decoded = codecs.decode_jpeg(bytes(content), layout.tables, rows, columns, transform)
             if decoded.shape[2] != channels:
                 raise codecs.CodecError(f"JPEG with {decoded.shape[2]} components")
             return decoded
@@ -347,7 +347,8 @@ def _patch_page(
         padding = b""
         if layout.bits < 8:
             content = bytes(patcher.data[start : start + size])
-            padding = codecs.decompress(content, layout.compression, chunk.rows, layout.row_bytes)
+            plain = codecs.decompress(content, layout.compression, chunk.rows, layout.row_bytes)
+            padding = bytes(plain)
         content = _encode_chunk(layout, decoded, patcher.order, padding)
         if len(content) > size or (start, size) in shared:
             offsets[chunk.number] = patcher.append(content)

@@ -41,8 +41,10 @@ class CodecError(Exception):
     """A strip or tile cannot be decoded; the caller knows which one and says so."""
 
 
-def decompress(content: bytes, compression: int, rows: int, row_bytes: int) -> bytes:
-    """Return the ``rows * row_bytes`` bytes of a strip or tile.
+def decompress(
+    content: bytes | memoryview, compression: int, rows: int, row_bytes: int
+) -> bytes | memoryview:
+    """Return the ``rows * row_bytes`` bytes of a strip or tile; uncompressed ones are not copied.
 
     Args:
         content: its bytes in the file.
@@ -57,9 +59,9 @@ def decompress(content: bytes, compression: int, rows: int, row_bytes: int) -> b
     if compression == NONE:
         plain = content
     elif compression == PACKBITS:
-        plain = _unpack_runs(content, wanted)
+        plain = _unpack_runs(bytes(content), wanted)
     elif compression == LZW:
-        plain = _decompress_lzw(content, rows, row_bytes)
+        plain = _decompress_lzw(bytes(content), rows, row_bytes)
     else:
         try:
             plain = zlib.decompressobj().decompress(content, wanted)
