@@ -59,7 +59,9 @@ def test_the_readme_tree_has_a_line_for(name):
     assert re.search(rf"^ {{4,}}{re.escape(name)} +\S", tree, re.MULTILINE)
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/design.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "CONTRIBUTING.md", "docs/design.md", "docs/formats.md"]
+)
 def test_links_to_files_lead_somewhere(page):
     text = (ROOT / page).read_text("utf-8")
     for target in re.findall(r"\]\(([^)#:]+)\)", text):
