@@ -7,12 +7,16 @@
 set -euo pipefail
 data=${1:?usage: training/reproduce.sh DATA [RUNS]}
 runs=${2:-runs}
-recipe=training/recipes/inpaint.toml
+recipes=training/recipes
+elements=$data/damage_elements
 
 [ -f "$runs/cache/pixels.bin" ] ||
-  python -m training.data "$data" --recipe "$recipe" --out "$runs/cache"
-python -m training.loop "$recipe" --cache "$runs/cache" --run "$runs/inpaint" \
-  --elements "$data/damage_elements"
-python -m training.export "$runs/inpaint/checkpoint" --out "$runs/inpaint.safetensors"
+  python -m training.data "$data" --recipe "$recipes/inpaint.toml" --out "$runs/cache"
+python -m training.loop "$recipes/inpaint.toml" --cache "$runs/cache" --run "$runs/inpaint" \
+  --elements "$elements"
+python -m training.loop "$recipes/inpaint-continue.toml" --cache "$runs/cache" \
+  --run "$runs/inpaint-continue" --start "$runs/inpaint/checkpoint/ema.safetensors" \
+  --elements "$elements"
+python -m training.export "$runs/inpaint-continue/checkpoint" --out "$runs/inpaint.safetensors"
 python -m training.evaluate "$data" --weights "$runs/inpaint.safetensors" --photos 256 \
-  --elements "$data/damage_elements" --sheet "$runs/inpaint.png"
+  --elements "$elements" --sheet "$runs/inpaint.png"
