@@ -33,7 +33,7 @@ SLOW_SECONDS = 120
 TESTS = Path(__file__).resolve().parents[1]
 CODES = {"unreadable", "unsupported", "too-large", "mask", "preservation"}
 """What a damaged file may be called: never ``internal``. The proof fails (``preservation``) where
-damage lets the picture and its metadata share bytes."""
+damage lets the picture and its metadata share bytes, which is rare (see ``check_results``)."""
 
 
 def encode(samples, kind, **options):
@@ -175,6 +175,8 @@ def check_results(folder: Path, results: list[dict], seed: int) -> dict[str, int
             written.discard(name)
         counts[outcome] = counts.get(outcome, 0) + 1
     assert not written, f"seed {seed}: outputs of no result: {written}"
+    # One in 3,000 was seen; more would mean a writer that breaks what it should keep.
+    assert counts.get("preservation", 0) <= len(results) // 500, (seed, counts)
     return counts
 
 
