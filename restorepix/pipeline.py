@@ -142,7 +142,7 @@ def load_network(options: RestoreOptions) -> Network:
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     weights = find_weights(options.weights)
-    generator = load_generator(options.weights, device)
+    generator = load_generator(weights, device)
     return Network(Inpainter(generator, device), str(device), weights.sha256)
 
 

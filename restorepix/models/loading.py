@@ -161,11 +161,12 @@ def _build_config(found: WeightsFile) -> GeneratorConfig:
         raise WeightsError(msg) from error
 
 
-def load_generator(path: Path | None, device: torch.device) -> Generator:
+def load_generator(weights: Path | WeightsFile | None, device: torch.device) -> Generator:
     """The generator with its weights in float32, in evaluation mode, on ``device``.
 
     Args:
-        path: a weights file, or None for the bundled default.
+        weights: a weights file, one that ``find_weights`` has checked, or None for the bundled
+            default.
         device: where to put it.
 
     Raises:
@@ -176,7 +177,7 @@ def load_generator(path: Path | None, device: torch.device) -> Generator:
 
     from restorepix.models.generator import Generator
 
-    found = find_weights(path)
+    found = weights if isinstance(weights, WeightsFile) else find_weights(weights)
     config = _build_config(found)
     try:
         tensors = load_file(found.path)
