@@ -181,7 +181,7 @@ def fix(
         bool,
         typer.Option(
             "--accept-reencode",
-            help="Encode lossy WebP lossy again: smaller than lossless, but known pixels change.",
+            help="Encode lossy WebP, AVIF and HEIC lossy again: smaller, but known pixels change.",
             rich_help_panel="Outputs",
         ),
     ] = _DEFAULTS.accept_reencode,

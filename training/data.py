@@ -137,6 +137,13 @@ class Batches:
     seed: int
     """Decides, with the step's number, what a batch holds."""
 
+    def __post_init__(self) -> None:
+        """Keep the pictures that a crop fits into, and how often each is drawn."""
+        size = self.masks.shape[-1]
+        self._fitting = self.index[self.index[:, 1:].min(dim=1).values >= size]
+        # A photograph at a larger scale holds more different crops: draw by the root of its area.
+        self._odds = (self._fitting[:, 1] * self._fitting[:, 2]).float().sqrt()
+
     def draw(self, step: int) -> tuple[Tensor, Tensor]:
         """Batch ``step``: (B, 3, S, S) float RGB in [-1, 1], (B, 1, S, S) float, 1 = hole."""
         rng = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
@@ -146,10 +153,8 @@ class Batches:
         def uniform(count: int = self.batch) -> Tensor:
             return torch.rand(count, generator=rng)
 
-        fits = self.index[self.index[:, 1:].min(dim=1).values >= size]
-        # A photograph at a larger scale holds more different crops: draw by its area.
-        odds = (fits[:, 1] * fits[:, 2]).float().sqrt()
-        rows = fits[torch.multinomial(odds, self.batch, replacement=True, generator=rng)]
+        chances = torch.multinomial(self._odds, self.batch, replacement=True, generator=rng)
+        rows = self._fitting[chances]
         offset, height, width = rows.unbind(1)
         top = (uniform() * (height - size + 1)).long()
         left = (uniform() * (width - size + 1)).long()

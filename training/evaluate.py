@@ -50,8 +50,7 @@ def run_stages(generator: Generator, image: Image, mask: Mask) -> dict[str, Imag
 def load_checkpoint(folder: Path) -> Generator:
     """The moving average of a training checkpoint as a generator."""
     config = json.loads((folder / "state.json").read_text())["generator"]
-    config = {key: tuple(v) if isinstance(v, list) else v for key, v in config.items()}
-    generator = Generator(GeneratorConfig(**config))
+    generator = Generator(GeneratorConfig.from_mapping(config))
     generator.load_state_dict(load_file(folder / "ema.safetensors"))
     return generator.eval()
 

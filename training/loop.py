@@ -15,7 +15,7 @@ import shutil
 import sys
 import time
 import tomllib
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -88,11 +88,8 @@ def read_recipe(path: Path) -> tuple[TrainConfig, GeneratorConfig]:
         if unknown:
             msg = f"{path}: unknown keys in [{table}]: {', '.join(sorted(unknown))}"
             raise ValueError(msg)
-    sizes = {
-        key: tuple(value) if isinstance(value, list) else value
-        for key, value in tables.get("generator", {}).items()
-    }
-    return TrainConfig(**tables["train"]), GeneratorConfig(**sizes)
+    generator = GeneratorConfig.from_mapping(tables.get("generator", {}))
+    return TrainConfig(**tables["train"]), generator
 
 
 def learning_rate(config: TrainConfig, step: int) -> float:
@@ -142,7 +139,7 @@ class Trainer:
         """
         config = self.config
         attends = self._attends and self.step >= config.attention_from * config.steps
-        self.model.config = self.average.config = _with_attention(self.model.config, attends)
+        self.model.config = self.average.config = replace(self.model.config, attention=attends)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(config, self.step)
         image = image.contiguous(memory_format=torch.channels_last)
@@ -210,10 +207,6 @@ class Trainer:
         """Take initial weights from a safetensors file of the same architecture."""
         self.model.load_state_dict(load_file(weights))
         self.average.load_state_dict(self.model.state_dict())
-
-
-def _with_attention(config: GeneratorConfig, attention: bool) -> GeneratorConfig:
-    return GeneratorConfig(**{**asdict(config), "attention": attention})
 
 
 def _plain(state: dict[str, Tensor]) -> dict[str, Tensor]:

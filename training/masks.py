@@ -304,8 +304,8 @@ def build_mask_bank(
 ) -> npt.NDArray[np.uint8]:
     """(count, size_px, size_px) uint8 masks in {0, 1}, 1 = hole, kinds drawn by ``mix``.
 
-    One in six gets a second kind on top, one in four is dilated by 1 px or eroded where that
-    leaves a hole, since users' masks are a little too large or too small.
+    Apart from dropout, one in six gets a second kind on top, and one in four of the others is
+    dilated by 1 px, since users' masks are often a little too large.
     """
     rng = np.random.default_rng(seed)
     kinds = list(mix)

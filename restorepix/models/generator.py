@@ -9,9 +9,9 @@ batch. In the spirit of Yu et al. (CVPR 2018), with the layers and budget of doc
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +36,19 @@ class GeneratorConfig:
     """Channels in which attention compares cells."""
     attention: bool = True
     """Whether the attention branch runs; its parameters exist either way."""
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any]) -> Self:
+        """The config of a TOML table or JSON object, whose lists become tuples.
+
+        Raises:
+            TypeError: a key that is no field.
+        """
+        fields: dict[str, Any] = {
+            key: tuple(cast("list[int]", value)) if isinstance(value, list) else value
+            for key, value in values.items()
+        }
+        return cls(**fields)
 
 
 class Stages(NamedTuple):

@@ -150,12 +150,8 @@ def _read_header(path: Path, start: bytes, read: Any, size: int) -> dict[str, An
 def _build_config(found: WeightsFile) -> GeneratorConfig:
     from restorepix.models.generator import GeneratorConfig
 
-    values: dict[str, Any] = {
-        key: tuple(cast("list[int]", value)) if isinstance(value, list) else value
-        for key, value in found.config.items()
-    }
     try:
-        return GeneratorConfig(**values)
+        return GeneratorConfig.from_mapping(found.config)
     except TypeError as error:
         msg = f"{found.path}: the header's config does not fit this version ({error})."
         raise WeightsError(msg) from error
