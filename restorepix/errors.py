@@ -1,7 +1,7 @@
 """The error family: one class per kind of trouble, each owning its exit code and record code.
 
-Library code raises these; only ``cli.py`` prints or exits. A message names the file, what was
-expected, what was found and the next step, in one plain sentence or two.
+Library code raises these; only the package ``cli`` prints or exits. A message names the file, what
+was expected, what was found and the next step, in one plain sentence or two.
 """
 
 from __future__ import annotations

@@ -1,0 +1,72 @@
+"""The ``restorepix`` command: parse, call one function, turn errors into exit codes.
+
+Only this package prints or exits. Data goes to stdout, everything else to stderr. Whatever is slow
+to import (numpy, OpenCV, torch) is imported by the commands, not by ``--help``. One module holds
+one command; it is registered here, in the order of ``--help``.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from typing import Annotated
+
+import typer
+
+from restorepix import __version__
+from restorepix.cli import fix, undo, verify
+from restorepix.errors import ExitCode
+
+app = typer.Typer(
+    name="restorepix",
+    epilog="Exit codes: 0 done, 1 some inputs failed, 2 refused, 3 wants a look (with "
+    "--fail-on-review), 4 no weights or device, 70 a fault of ours, 130 interrupted.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_show_locals=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command(no_args_is_help=True)(fix.fix)
+app.command(no_args_is_help=True)(verify.verify)
+app.command(no_args_is_help=True)(undo.undo)
+
+
+def main() -> None:
+    """Run the command line and exit with its code."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        app()
+    except KeyboardInterrupt:
+        sys.exit(ExitCode.INTERRUPTED)
+
+
+def _interrupt(number: int, frame: object) -> None:
+    """Treat a polite kill like Ctrl-C, so that temporary files are removed."""
+    raise KeyboardInterrupt
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"restorepix {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def restorepix(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version"),
+    ] = False,
+) -> None:
+    """Repaint damage in photographs, and change nothing else.
+
+    [bold]Examples[/bold]
+
+      restorepix fix photos/ --mask masks/
+
+      restorepix fix photo.jpg --mask photo_mask.png -o repaired.jpg
+
+      restorepix verify photos/ photos-restored/
+
+      restorepix undo photos/ [dim]# after fix --in-place[/dim]
+    """

@@ -1,0 +1,153 @@
+"""A plan carried out for people: what the commands that restore files say and print meanwhile."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from restorepix.cli.common import Talk
+from restorepix.errors import ExitCode, UsageError
+from restorepix.options import RestoreOptions
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+    from restorepix.pipeline import Network
+    from restorepix.plan import Plan
+    from restorepix.report import Result
+
+
+def collect_paths(names: Sequence[str], files_from: str | None, null: bool) -> list[Path]:
+    """Return the inputs that arguments and ``--files-from`` name.
+
+    Args:
+        names: the arguments.
+        files_from: a file with more names, ``-`` for stdin, or None.
+        null: whether NUL parts those names, not line ends.
+
+    Raises:
+        UsageError: there is none, or the list cannot be read.
+    """
+    from restorepix.inputs import read_file_list
+
+    paths = [Path(name) for name in names]
+    if files_from is not None:
+        paths += read_file_list(files_from, null_separated=null)
+    elif not paths:
+        raise UsageError("no inputs: name pictures or folders, or pass --files-from.")
+    return paths
+
+
+def say_ignored(plan: Plan, talk: Talk) -> None:
+    """Say how many files are passed over, and name those that claim to be pictures."""
+    from rich.text import Text
+
+    from restorepix.inputs import PICTURE_SUFFIXES
+    from restorepix.report import show_name
+
+    if plan.masks:
+        talk.say(f"masks among the pictures, not restored: {len(plan.masks)}")
+    if plan.ignored:
+        talk.say(f"files that are no pictures, passed over: {len(plan.ignored)}")
+    for path in plan.ignored:
+        claims = path.suffix.lower() in PICTURE_SUFFIXES
+        if talk.verbose or claims:
+            note = " (named like a picture, but its content is none)" if claims else ""
+            talk.say(Text(f"  {show_name(str(path))}{note}"))
+
+
+def print_plan(plan: Plan, talk: Talk) -> None:
+    """Print what would be done, to stdout."""
+    from restorepix.report import show_name
+    from restorepix.write import is_taken
+
+    for job in plan.jobs:
+        exists = job.backup is None and is_taken(job.output)
+        if talk.as_json:
+            talk.emit(
+                {
+                    "input": str(job.source.path),
+                    "output": str(job.output),
+                    "mask": None if job.mask is None else str(job.mask),
+                    "output_exists": exists,
+                }
+            )
+            continue
+        notes = [f"mask {job.mask}" if job.mask is not None else job.mask_problem]
+        if job.backup is not None:
+            notes.append(f"original to {job.backup}")
+        if exists:
+            notes.append("output exists")
+        line = f"{job.source.path} -> {job.output}  ({'; '.join(notes)})"
+        typer.echo(show_name(line))
+    missing = sum(job.mask is None for job in plan.jobs)
+    talk.say(f"{len(plan.jobs)} photographs, {missing} without a mask; nothing was written")
+
+
+def run_plan(
+    plan: Plan, options: RestoreOptions, network: Network, talk: Talk, *, debug: bool
+) -> ExitCode:
+    """Carry out a plan, telling of each result as it comes; return the exit code.
+
+    Raises:
+        KeyboardInterrupt: after the summary of what was done until then.
+    """
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    from restorepix.pipeline import restore_batch
+    from restorepix.report import render_result
+
+    begin = time.perf_counter()
+    results: list[Result] = []
+    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    hidden = talk.quiet or not talk.console.is_terminal
+    try:
+        with Progress(*columns, console=talk.console, transient=True, disable=hidden) as progress:
+            task = progress.add_task("", total=len(plan.jobs))
+            for job, result in zip(
+                plan.jobs, restore_batch(plan, options, network, debug=debug), strict=True
+            ):
+                results.append(result)
+                talk.emit(result.to_record())
+                talk.say(render_result(result))
+                if talk.verbose:
+                    talk.say(_describe_details(result, job.mask))
+                progress.advance(task)
+    except KeyboardInterrupt:
+        finish_run(results, time.perf_counter() - begin, talk)
+        talk.console.print(
+            f"interrupted: {len(plan.jobs) - len(results)} of {len(plan.jobs)} not done. "
+            "Run the same command again to go on.",
+            soft_wrap=True,
+        )
+        raise
+    return finish_run(results, time.perf_counter() - begin, talk)
+
+
+def finish_run(results: Sequence[Result], seconds: float, talk: Talk) -> ExitCode:
+    """Print the failures and the summary; return the exit code."""
+    from restorepix.report import build_summary, choose_exit_code, render_failure, render_summary
+
+    code = choose_exit_code(results, fail_on_review=talk.fail_on_review)
+    talk.emit(build_summary(results, seconds, code))
+    failed = [result for result in results if result.error is not None]
+    if failed:
+        talk.console.print("failed:", style="bold red")
+        for result in failed:
+            talk.console.print(render_failure(result), soft_wrap=True)
+    talk.say(render_summary(results, seconds))
+    return code
+
+
+def _describe_details(result: Result, mask: Path | None) -> Text:
+    from rich.text import Text
+
+    from restorepix.report import show_name
+
+    parts = [f"mask {show_name(str(mask))}"] if mask is not None else []
+    parts += [f"{stage} {spent:.2f} s" for stage, spent in result.seconds.items()]
+    return Text(f"           {', '.join(parts)}", "dim")

@@ -1,0 +1,324 @@
+"""What every command shares: option aliases, the way errors are reported, and the console.
+
+An option that several commands take is an alias here, so that its name, help and panel are the
+same everywhere. Commands use it as ``device: Device = DEFAULTS.device``.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from restorepix.errors import ExitCode, RestorepixError
+from restorepix.options import RestoreOptions
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
+
+STDIO = "-"
+"""Input and output that mean stdin and stdout."""
+
+DEFAULTS = RestoreOptions()
+"""Where commands take the defaults of their options from."""
+
+INPUTS = "Inputs"
+OUTPUTS = "Outputs"
+NETWORK = "Network"
+REPORT = "Report"
+
+Inputs = Annotated[
+    list[str] | None,
+    typer.Argument(
+        help="Pictures, and folders of them (always with their subfolders); "
+        "[bold]-[/bold] reads one picture from stdin and writes it to stdout.",
+        show_default=False,
+    ),
+]
+Mask = Annotated[
+    Path | None,
+    typer.Option(
+        "--mask",
+        "-m",
+        help="A mask for all, or a folder of masks: for sub/a.jpg it is sub/a.jpg.png, "
+        "sub/a.png or sub/a_mask.png. White is repainted.",
+        show_default=False,
+    ),
+]
+Output = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        help="Folder to write the same tree into, or the output file for one picture. "
+        "Default: photos-restored/ beside photos/, a-restored.jpg beside a.jpg.",
+        show_default=False,
+    ),
+]
+Dilate = Annotated[int, typer.Option(metavar="PX", help="Grow the holes by so many pixels.")]
+
+FilesFrom = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE|-",
+        help="Read more inputs from a file or stdin, one a line.",
+        rich_help_panel=INPUTS,
+        show_default=False,
+    ),
+]
+Null = Annotated[
+    bool,
+    typer.Option(
+        "-0", help="--files-from is separated by NUL (find -print0).", rich_help_panel=INPUTS
+    ),
+]
+Include = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="GLOB",
+        help="In folders, take only names that match; repeatable. With a slash the path "
+        "below the folder is matched.",
+        rich_help_panel=INPUTS,
+        show_default=False,
+    ),
+]
+Exclude = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="GLOB",
+        help="In folders, leave out files and folders that match; repeatable.",
+        rich_help_panel=INPUTS,
+        show_default=False,
+    ),
+]
+FollowLinks = Annotated[
+    bool,
+    typer.Option("--follow-links", help="Walk into linked folders too.", rich_help_panel=INPUTS),
+]
+MaxMpixels = Annotated[
+    float,
+    typer.Option(
+        metavar="N", help="Refuse pictures with more million pixels.", rich_help_panel=INPUTS
+    ),
+]
+
+To = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FORMAT",
+        help="Change the format to png, jpg, tiff or webp; by default each file keeps its own.",
+        rich_help_panel=OUTPUTS,
+        show_default=False,
+    ),
+]
+AcceptReencode = Annotated[
+    bool,
+    typer.Option(
+        "--accept-reencode",
+        help="Encode lossy WebP, AVIF and HEIC lossy again: smaller, but known pixels change.",
+        rich_help_panel=OUTPUTS,
+    ),
+]
+Overwrite = Annotated[
+    bool,
+    typer.Option(
+        "--overwrite",
+        help="Replace outputs that exist. Originals are never replaced.",
+        rich_help_panel=OUTPUTS,
+    ),
+]
+InPlace = Annotated[
+    bool,
+    typer.Option(
+        "--in-place",
+        help="Give restored files the place of their originals, which go to a backup tree "
+        "first; restorepix undo puts them back.",
+        rich_help_panel=OUTPUTS,
+    ),
+]
+Backup = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="The backup tree of --in-place. Default: photos-originals/ beside photos/.",
+        rich_help_panel=OUTPUTS,
+        show_default=False,
+    ),
+]
+Strip = Annotated[
+    bool,
+    typer.Option(
+        "--strip",
+        help="Drop private metadata (EXIF, place, maker notes, XMP, IPTC, comments, "
+        "thumbnails, sidecars); profile, orientation and resolution stay. Pictures without "
+        "holes lose it too.",
+        rich_help_panel=OUTPUTS,
+    ),
+]
+Provenance = Annotated[
+    bool,
+    typer.Option(
+        "--provenance/--no-provenance",
+        help="Add a line on the repair to the XMP edit history of restored files.",
+        rich_help_panel=OUTPUTS,
+    ),
+]
+PreserveTimes = Annotated[
+    bool,
+    typer.Option(
+        "--preserve-times/--no-preserve-times",
+        help="Give outputs the file times of their inputs.",
+        rich_help_panel=OUTPUTS,
+    ),
+]
+
+Device = Annotated[
+    str,
+    typer.Option(
+        metavar="auto|cpu|cuda[:N]|mps",
+        help="Where the network runs; a device that is named is never replaced by another.",
+        rich_help_panel=NETWORK,
+    ),
+]
+Weights = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="A safetensors file in place of the bundled weights.",
+        rich_help_panel=NETWORK,
+        show_default=False,
+    ),
+]
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        help="CPU threads; default: one per core.",
+        rich_help_panel=NETWORK,
+        show_default=False,
+    ),
+]
+
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Print the plan and stop.", rich_help_panel=REPORT)
+]
+FailOnReview = Annotated[
+    bool,
+    typer.Option(
+        "--fail-on-review",
+        help="End with exit code 3 when nothing failed but a result wants a look.",
+        rich_help_panel=REPORT,
+    ),
+]
+AsJson = Annotated[
+    bool,
+    typer.Option(
+        "--json",
+        help="Print one JSON record a line to stdout, a summary last.",
+        rich_help_panel=REPORT,
+    ),
+]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Print failures only.", rich_help_panel=REPORT)
+]
+Verbose = Annotated[
+    bool,
+    typer.Option(
+        "--verbose",
+        "-v",
+        help="Print files that are passed over, masks and times too.",
+        rich_help_panel=REPORT,
+    ),
+]
+Debug = Annotated[
+    bool,
+    typer.Option(
+        "--debug", help="Stop at a fault of ours with its traceback.", rich_help_panel=REPORT
+    ),
+]
+
+
+class Talk:
+    """What is said while a run goes on: records on stdout, lines and progress on stderr."""
+
+    def __init__(self, *, quiet: bool, verbose: bool, as_json: bool, fail_on_review: bool) -> None:
+        """Open the console on stderr."""
+        self.console = build_console()
+        self.fail_on_review = fail_on_review
+        self.quiet = quiet
+        self.verbose = verbose
+        self.as_json = as_json
+
+    def say(self, message: Any) -> None:
+        """Print a line to stderr unless quiet; never wrapped, so that names stay whole."""
+        if not self.quiet:
+            self.console.print(message, soft_wrap=True)
+
+    def emit(self, value: dict[str, Any]) -> None:
+        """Print a JSON line to stdout when asked for."""
+        if self.as_json:
+            from restorepix.report import encode_json
+
+            typer.echo(encode_json(value))
+            sys.stdout.flush()
+
+
+@contextmanager
+def report_errors(debug: bool) -> Generator[None]:
+    """Turn errors into a sentence on stderr and an exit code.
+
+    Args:
+        debug: print the traceback too.
+
+    Raises:
+        typer.Exit: with the exit code of the error that ended the block.
+    """
+    try:
+        yield
+    except RestorepixError as error:
+        _fail(str(error), error.exit_code, debug)
+    except KeyboardInterrupt:
+        raise typer.Exit(ExitCode.INTERRUPTED) from None
+    except BrokenPipeError:
+        # Whoever read our stdout has left. Python flushes it once more when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(ExitCode.INTERRUPTED) from None
+    except typer.Exit:
+        raise
+    except Exception as error:  # noqa: BLE001 - the last place that can turn it into a sentence
+        _fail(
+            f"internal error: {type(error).__name__}: {error}. This is a fault of ours: run again "
+            "with --debug and report what it prints.",
+            ExitCode.INTERNAL,
+            debug,
+        )
+
+
+def _fail(message: str, code: ExitCode, debug: bool) -> NoReturn:
+    if debug:
+        traceback.print_exc()
+    build_console().print(build_error(message), soft_wrap=True)
+    raise typer.Exit(code)
+
+
+def build_error(message: str) -> Text:
+    """Return the line that tells of an error."""
+    from rich.text import Text
+
+    from restorepix.report import show_name
+
+    return Text.assemble(("error: ", "bold red"), show_name(message))
+
+
+def build_console() -> Console:
+    """Return the console on stderr."""
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False, emoji=False)

@@ -1,0 +1,183 @@
+"""``restorepix fix``: repaint what masks show, in pictures and whole folders."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import typer
+
+from restorepix.cli.batch import collect_paths, finish_run, print_plan, run_plan, say_ignored
+from restorepix.cli.common import (
+    DEFAULTS,
+    STDIO,
+    AcceptReencode,
+    AsJson,
+    Backup,
+    Debug,
+    Device,
+    Dilate,
+    DryRun,
+    Exclude,
+    FailOnReview,
+    FilesFrom,
+    FollowLinks,
+    Include,
+    InPlace,
+    Inputs,
+    Mask,
+    MaxMpixels,
+    Null,
+    Output,
+    Overwrite,
+    PreserveTimes,
+    Provenance,
+    Quiet,
+    Strip,
+    Talk,
+    Threads,
+    To,
+    Verbose,
+    Weights,
+    report_errors,
+)
+from restorepix.errors import ExitCode, UsageError
+from restorepix.options import RestoreOptions, WalkOptions
+
+
+def fix(
+    inputs: Inputs = None,
+    mask: Mask = None,
+    output: Output = None,
+    dilate: Dilate = DEFAULTS.dilate,
+    files_from: FilesFrom = None,
+    null: Null = False,
+    include: Include = None,
+    exclude: Exclude = None,
+    follow_links: FollowLinks = False,
+    max_mpixels: MaxMpixels = DEFAULTS.max_mpixels,
+    to: To = DEFAULTS.to,
+    accept_reencode: AcceptReencode = DEFAULTS.accept_reencode,
+    overwrite: Overwrite = DEFAULTS.overwrite,
+    in_place: InPlace = DEFAULTS.in_place,
+    backup: Backup = DEFAULTS.backup,
+    strip: Strip = DEFAULTS.strip,
+    provenance: Provenance = DEFAULTS.provenance,
+    preserve_times: PreserveTimes = DEFAULTS.preserve_times,
+    device: Device = DEFAULTS.device,
+    weights: Weights = DEFAULTS.weights,
+    threads: Threads = DEFAULTS.threads,
+    dry_run: DryRun = False,
+    fail_on_review: FailOnReview = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    debug: Debug = False,
+) -> None:
+    """Repaint what masks show in white, in pictures and whole folders.
+
+    [bold]Examples[/bold]
+
+      restorepix fix photos/ --mask masks/ [dim]# into photos-restored/[/dim]
+
+      restorepix fix photos/ --mask masks/ -o out/ --dry-run
+
+      restorepix fix a.jpg --mask a_mask.png --dilate 2 [dim]# a-restored.jpg[/dim]
+
+      find . -name '*.tif' -print0 | restorepix fix --files-from - -0 -m masks/
+
+      restorepix fix photos/ --mask masks/ --in-place [dim]# originals to photos-originals/[/dim]
+
+      restorepix fix - --mask mask.png < in.jpg > out.jpg
+
+    Names, formats, metadata and every pixel outside the masks are kept, which is checked on the
+    encoded file before it takes its name. A bad file is listed at the end; the others go on.
+    """
+    with report_errors(debug):
+        options = RestoreOptions(
+            dilate=dilate,
+            to=to,
+            accept_reencode=accept_reencode,
+            overwrite=overwrite,
+            in_place=in_place,
+            backup=backup,
+            strip=strip,
+            provenance=provenance,
+            preserve_times=preserve_times,
+            max_mpixels=max_mpixels,
+            device=device,
+            weights=weights,
+            threads=threads,
+        )
+        walk = WalkOptions(tuple(include or ()), tuple(exclude or ()), follow_links)
+        if mask is None:
+            raise UsageError(
+                "--mask is missing: damage is not detected automatically yet, so restorepix has "
+                "to be told what to repaint. Pass --mask with a mask file or a folder of masks."
+            )
+        if null and files_from is None:
+            raise UsageError("-0 says how --files-from is separated: pass --files-from too.")
+        names = list(inputs or ())
+        if STDIO in names:
+            if len(names) > 1 or files_from is not None or as_json or dry_run or in_place:
+                raise UsageError(
+                    "- (stdin to stdout) cannot be combined with other inputs, --files-from, "
+                    "--json, --dry-run or --in-place."
+                )
+            _fix_stdin(mask, output, options)
+            return
+        code = _fix_files(
+            collect_paths(names, files_from, null),
+            mask,
+            output,
+            options,
+            walk,
+            Talk(quiet=quiet, verbose=verbose, as_json=as_json, fail_on_review=fail_on_review),
+            dry_run=dry_run,
+            debug=debug,
+        )
+        raise typer.Exit(code)
+
+
+def _fix_files(
+    paths: Sequence[Path],
+    mask: Path,
+    output: Path | None,
+    options: RestoreOptions,
+    walk: WalkOptions,
+    talk: Talk,
+    *,
+    dry_run: bool,
+    debug: bool,
+) -> ExitCode:
+    from restorepix.pipeline import load_network
+    from restorepix.plan import build_plan
+
+    plan = build_plan(paths, mask, output, options, walk)
+    say_ignored(plan, talk)
+    if dry_run:
+        print_plan(plan, talk)
+        return ExitCode.OK
+    if not plan.jobs:
+        return finish_run([], 0.0, talk)
+    network = load_network(options)
+    talk.say(f"running on {network.device}")
+    return run_plan(plan, options, network, talk, debug=debug)
+
+
+def _fix_stdin(mask: Path, output: Path | None, options: RestoreOptions) -> None:
+    from restorepix.pipeline import load_network, restore_stream
+
+    if mask.is_dir():
+        raise UsageError(f"--mask {mask}: expected a file, because a picture on stdin has no name.")
+    if output is not None and str(output) != STDIO:
+        raise UsageError(f"-o {output}: a picture on stdin is written to stdout.")
+    if sys.stdin.buffer.isatty():
+        raise UsageError("-: expected a picture on stdin, found a terminal.")
+    if sys.stdout.buffer.isatty():
+        raise UsageError("-: the picture would be written to a terminal. Redirect stdout.")
+    data = sys.stdin.buffer.read()
+    restored = restore_stream(data, mask, options, load_network(options))
+    sys.stdout.buffer.write(restored)
+    sys.stdout.buffer.flush()

@@ -1,0 +1,84 @@
+"""``restorepix verify``: prove restored files against their originals."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from restorepix.cli.common import (
+    DEFAULTS,
+    Debug,
+    MaxMpixels,
+    build_console,
+    build_error,
+    report_errors,
+)
+from restorepix.errors import ExitCode, UsageError
+from restorepix.options import RestoreOptions
+
+
+def verify(
+    before: Annotated[Path, typer.Argument(metavar="IN", help="The original, or a folder.")],
+    after: Annotated[Path, typer.Argument(metavar="OUT", help="The restored file, or folder.")],
+    mask: Annotated[
+        Path | None,
+        typer.Option(
+            "--mask",
+            "-m",
+            help="The mask that was used, or a folder of masks. Without it, folders take what "
+            "their run's journal kept; else all of IN is known.",
+            show_default=False,
+        ),
+    ] = None,
+    dilate: Annotated[
+        int, typer.Option(metavar="PX", help="The --dilate that was used with --mask.")
+    ] = DEFAULTS.dilate,
+    strip: Annotated[
+        bool, typer.Option("--strip", help="OUT was made with --strip; a journal knows it.")
+    ] = DEFAULTS.strip,
+    max_mpixels: MaxMpixels = DEFAULTS.max_mpixels,
+    debug: Debug = False,
+) -> None:
+    """Prove that restored files hold everything of their originals outside the masks.
+
+    [bold]Examples[/bold]
+
+      restorepix verify a.jpg a-restored.jpg --mask a_mask.png
+
+      restorepix verify photos/ photos-restored/ [dim]# with the masks that the run kept[/dim]
+
+      restorepix verify photos-originals/ photos/ [dim]# after fix --in-place[/dim]
+
+    Prints the SHA-256 over all known pixels (for JPEG: coefficients), which is the record's
+    known_sha256; for folders, one line a file. Exit code 1 when anything known differs.
+    """
+    with report_errors(debug):
+        options = RestoreOptions(dilate=dilate, strip=strip, max_mpixels=max_mpixels)
+        if before.is_dir() != after.is_dir():
+            raise UsageError(f"{before} and {after}: expected two files or two folders.")
+        if before.is_dir():
+            raise typer.Exit(_verify_folders(before, after, mask, options))
+        from restorepix.proof import verify_files
+
+        typer.echo(verify_files(before, after, mask, options))
+
+
+def _verify_folders(
+    before: Path, after: Path, mask: Path | None, options: RestoreOptions
+) -> ExitCode:
+    from restorepix.proof import verify_folders
+    from restorepix.report import show_name
+
+    console = build_console()
+    good = bad = 0
+    for proof in verify_folders(before, after, mask, options):
+        if proof.known_sha256 is not None:
+            good += 1
+            typer.echo(show_name(f"{proof.known_sha256}  {proof.output}"))
+        else:
+            bad += 1
+            console.print(build_error(proof.error), soft_wrap=True)
+    console.print(f"{good + bad} photographs: {good} proved, {bad} not", soft_wrap=True)
+    return ExitCode.SOME_FAILED if bad else ExitCode.OK
