@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import cv2
 import numpy as np
@@ -30,6 +30,8 @@ _BAND_PX: Final = 1 << 22
 """Pixels thresholded at once, so that memory stays flat on large masks."""
 _BRUSH_PX: Final = 16
 """Largest radius dilated with a brush; above it the distance transform is faster (a guess)."""
+MAX_DETECTED_SHARE: Final = 0.25
+"""Share of a page above which a detected mask is repaired only when the user insists."""
 _MASK_SUFFIXES: Final = (".png", *(end for end in PICTURE_SUFFIXES if end != ".png"))
 
 
@@ -135,6 +137,78 @@ class EffectiveMask:
                 digest.update(f"{index} {mask.shape[0]} {mask.shape[1]}\n".encode())
                 digest.update(np.packbits(mask).tobytes())
         return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class MaskFile:
+    """A mask that a user gives for one photograph, not yet decoded."""
+
+    data: bytes = field(repr=False)
+    name: str
+    """What to call it in messages."""
+
+
+@dataclass(frozen=True)
+class ClassFinding:
+    """What a detector found of one class of damage."""
+
+    pixels: int
+    """Pixels of this class in the mask, all pages together."""
+    confidence: float
+    """How sure the detector is, 0 to 1."""
+
+
+DamageClass = Literal["scratch", "text", "watermark"]
+
+
+@dataclass(frozen=True, eq=False)
+class FoundMask:
+    """What is to be repaired in one photograph, and where that is known from."""
+
+    mask: EffectiveMask
+    """Everything that is to be repaired, margins included."""
+    detected: Mapping[DamageClass, ClassFinding] = field(
+        default_factory=dict[DamageClass, ClassFinding]
+    )
+    """Per class what a detector found; empty for masks that users give."""
+    review: tuple[str, ...] = ()
+    """What a person may want to look at, beyond ``mask.review``, one sentence each."""
+    components: tuple[Mapping[str, Any], ...] = ()
+    """Each piece of damage as JSON values, where a detector tells them apart; may be empty."""
+    given: EffectiveMask | None = None
+    """The part of ``mask`` that a user gave, where a detector added to it."""
+
+
+def limit_detected(found: FoundMask, sizes: Sequence[tuple[int, int]]) -> FoundMask:
+    """Return what may be repaired without asking: detectors that mark too much are not trusted.
+
+    Where a detector marks more than :data:`MAX_DETECTED_SHARE` of any page, nothing that it
+    found is repaired and the review says so. What a user gave stays, however large.
+
+    Args:
+        found: what was found.
+        sizes: ``(height, width)`` of each page of the photo, in pixels as displayed.
+    """
+    if not found.detected:
+        return found
+    given = found.given or EffectiveMask((None,) * len(sizes))
+    share = max(
+        (
+            np.count_nonzero(page if known is None else page & ~known) / (height * width)
+            for page, known, (height, width) in zip(
+                found.mask.pages, given.pages, sizes, strict=True
+            )
+            if page is not None
+        ),
+        default=0.0,
+    )
+    if share <= MAX_DETECTED_SHARE:
+        return found
+    reason = (
+        f"damage was detected on {100 * share:.0f} % of the picture, more than "
+        f"{100 * MAX_DETECTED_SHARE:.0f} %, and not repaired; pass --force to repair it"
+    )
+    return replace(found, mask=given, review=(*found.review, reason))
 
 
 def encode_mask(mask: EffectiveMask, sizes: Sequence[tuple[int, int]]) -> tuple[bytes, str]:

@@ -35,6 +35,8 @@ class RestoreOptions:
     """Format to write, a key of :data:`restorepix.formats.CONVERSIONS`; None keeps each file's."""
     accept_reencode: bool = False
     """Re-encode lossy formats that cannot keep known pixels, instead of writing lossless."""
+    force: bool = False
+    """Repair detected damage even where it covers a large part of the picture."""
     overwrite: bool = False
     """Replace outputs that are there already (never an original)."""
     in_place: bool = False
@@ -85,13 +87,16 @@ class RestoreOptions:
         Two runs with equal identity, weights, masks and inputs make equal outputs; the journal
         keeps it so that a later run can skip what is done.
         """
-        return {
+        identity: dict[str, Any] = {
             "dilate": self.dilate,
             "to": self.to,
             "accept_reencode": self.accept_reencode,
             "strip": self.strip,
             "provenance": self.provenance,
         }
+        if self.force:  # younger than the first journals, which lack it
+            identity["force"] = True
+        return identity
 
 
 def _one_of(names: dict[str, str]) -> str:

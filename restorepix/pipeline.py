@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -38,13 +38,22 @@ from restorepix.formats import (
 )
 from restorepix.formats.private import strip_metadata, verify_stripped
 from restorepix.inputs import JOURNAL_FOLDER, MASKS_FOLDER
-from restorepix.masks import EffectiveMask, encode_mask, read_mask
+from restorepix.masks import (
+    ClassFinding,
+    DamageClass,
+    EffectiveMask,
+    FoundMask,
+    MaskFile,
+    encode_mask,
+    limit_detected,
+    read_mask,
+)
 from restorepix.options import RestoreOptions
 from restorepix.originals import Ledger, back_up_original, check_unchanged
 from restorepix.photo import BoolMask, Page, Photo, Preserved
 from restorepix.plan import Job, Plan
 from restorepix.provenance import build_record
-from restorepix.report import Failure, Journal, JournalEntry, Result
+from restorepix.report import Failure, Journal, JournalEntry, Method, Result
 from restorepix.tiles import Box
 from restorepix.write import (
     copy_sidecars,
@@ -85,15 +94,136 @@ class Network:
     """SHA-256 in hex of the weights file."""
 
 
+class Repaint(NamedTuple):
+    """Repaired pages, and how they came about."""
+
+    pages: Sequence[npt.NDArray[Any] | None]
+    """For each page ``(H, W, C)`` samples like :attr:`restorepix.photo.Page.pixels`, equal to
+    them outside the mask; None for a page without a hole."""
+    method: Literal["inpainted", "unblended"]
+
+
+class Repair(Protocol):
+    """What a run does to every decoded photograph: find what is wrong with it, and repaint that.
+
+    The pipeline does all else: reading, encoding, the proof, writing and the journal. A repair
+    is built once for each worker process and may be called by several threads at a time.
+    """
+
+    @property
+    def needs_mask(self) -> bool:
+        """Whether a photograph without a mask that a user gives fails."""
+        ...
+
+    @property
+    def device(self) -> str:
+        """Where the networks run: ``cpu``, ``cuda:0`` ..."""
+        ...
+
+    @property
+    def weights_sha256(self) -> str:
+        """SHA-256 in hex of the weights that repaint holes."""
+        ...
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """What decides outputs beyond the options and the repainting weights, as JSON values.
+
+        A detector's weights and thresholds belong here; they are part of the journal's entry, so
+        that a later run does not skip what it would do in another way.
+        """
+        ...
+
+    def find(self, photo: Photo, name: str, given: MaskFile | None) -> FoundMask:
+        """Return what is to be repaired in a photograph.
+
+        Args:
+            photo: the decoded file.
+            name: what to call it in messages.
+            given: the mask that a user gave for it, or None.
+
+        Raises:
+            PhotoError: the mask does not fit, or the photograph cannot be looked at.
+        """
+        ...
+
+    def repaint(self, photo: Photo, found: FoundMask, name: str) -> Repaint:
+        """Return the photograph's pages with their holes repainted.
+
+        Args:
+            photo: the decoded file.
+            found: what :meth:`find` returned, its mask perhaps cut down; the mask has a hole.
+            name: what to call the photograph in messages.
+
+        Raises:
+            PhotoError: it cannot be repaired.
+            WeightsError: the network's answer is not finite.
+        """
+        ...
+
+
+class MaskRepair:
+    """Repaints what masks show that users give."""
+
+    needs_mask = True
+
+    def __init__(self, network: Network, options: RestoreOptions) -> None:
+        """Repaint with a network, as the options say."""
+        self._network = network
+        self._dilate = options.dilate
+        self._max_mpixels = options.max_mpixels
+
+    @property
+    def device(self) -> str:
+        """Where the network runs."""
+        return self._network.device
+
+    @property
+    def weights_sha256(self) -> str:
+        """SHA-256 in hex of the network's weights."""
+        return self._network.weights_sha256
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """Nothing: the mask file has its own place in the journal."""
+        return {}
+
+    def find(self, photo: Photo, name: str, given: MaskFile | None) -> FoundMask:
+        """Return the mask that was given, grown by ``--dilate``.
+
+        Raises:
+            MaskError: there is none, it cannot be read or does not fit.
+        """
+        if given is None:
+            raise MaskError(f"{name}: no mask was given.")
+        return FoundMask(
+            read_mask(
+                given.data, given.name, photo, dilate=self._dilate, max_mpixels=self._max_mpixels
+            )
+        )
+
+    def repaint(self, photo: Photo, found: FoundMask, name: str) -> Repaint:
+        """Return the pages with their holes repainted by the network.
+
+        Raises:
+            PhotoError: there is too little memory.
+            WeightsError: the network's answer is not finite.
+        """
+        return Repaint(inpaint_pages(photo, found.mask, self._network, name), "inpainted")
+
+
 @dataclass(frozen=True)
 class Restoration:
     """A restored file, not yet written."""
 
     data: bytes = field(repr=False)
     mask: EffectiveMask
+    detected: Mapping[DamageClass, ClassFinding]
+    review: tuple[str, ...]
+    """What a person may want to look at, one sentence each."""
     sizes: tuple[tuple[int, int], ...]
     """``(height, width)`` of each page, in pixels as displayed."""
-    method: Literal["inpainted", "copied"]
+    method: Method
     preserved: Preserved
     known_sha256: str
     is_same: bool
@@ -121,6 +251,16 @@ class Stopwatch:
         finally:
             spent = time.perf_counter() - begin
             self.seconds[stage] = self.seconds.get(stage, 0.0) + spent
+
+
+def build_repair(options: RestoreOptions) -> Repair:
+    """Return the repair that the options ask for, its networks loaded.
+
+    Raises:
+        WeightsError: weights are missing, damaged or of another architecture.
+        DeviceError: the device was named and is not there.
+    """
+    return MaskRepair(load_network(options), options)
 
 
 def load_network(options: RestoreOptions) -> Network:
@@ -178,7 +318,7 @@ def choose_device(name: str) -> torch.device:
 
 
 def restore_batch(
-    plan: Plan, options: RestoreOptions, network: Network, *, debug: bool = False
+    plan: Plan, options: RestoreOptions, repair: Repair, *, debug: bool = False
 ) -> Iterator[Result]:
     """Restore every job of a plan; each ends as one result, whatever happens to it.
 
@@ -187,7 +327,7 @@ def restore_batch(
     Args:
         plan: what to do.
         options: how.
-        network: what repaints the holes.
+        repair: what finds and repaints the holes.
         debug: raise what is no error of the photograph's own instead of reporting it.
 
     """
@@ -198,7 +338,7 @@ def restore_batch(
     for job in plan.jobs:
         journal = None if job.run_folder is None else journals[job.run_folder]
         ledger = None if job.run_folder is None else ledgers.get(job.run_folder)
-        yield restore_photo(job, options, network, journal, ledger, debug=debug)
+        yield restore_photo(job, options, repair, journal, ledger, debug=debug)
 
 
 def _sweep_folders(jobs: Sequence[Job]) -> None:
@@ -214,7 +354,7 @@ def _sweep_folders(jobs: Sequence[Job]) -> None:
 def restore_photo(
     job: Job,
     options: RestoreOptions,
-    network: Network,
+    repair: Repair,
     journal: Journal | None = None,
     ledger: Ledger | None = None,
     *,
@@ -225,7 +365,7 @@ def restore_photo(
     Args:
         job: what to read and write.
         options: how.
-        network: what repaints the holes.
+        repair: what finds and repaints the holes.
         journal: where the run is recorded, and what recognises outputs that are done.
         ledger: where the original is written down before it is replaced, if it is.
         debug: raise what is no error of the photograph's own instead of reporting it.
@@ -238,7 +378,7 @@ def restore_photo(
     started = _tell_time()
     hashes = _Hashes()
     try:
-        result, hashes = _restore_photo(job, options, network, journal, ledger, stopwatch)
+        result, hashes = _restore_photo(job, options, repair, journal, ledger, stopwatch)
     except RestorepixError as error:
         result = _build_failure(job, error.code, str(error))
     except Exception as error:  # noqa: BLE001 - one file's trouble must not end the batch
@@ -251,7 +391,7 @@ def restore_photo(
         return result
     entry = JournalEntry(
         key=job.journal_key,
-        options=_identify_options(job, options),
+        options=_identify_options(job, options, repair),
         input_sha256=hashes.input,
         mask_file_sha256=hashes.mask_file,
         output_sha256=hashes.output,
@@ -268,10 +408,9 @@ def restore_photo(
 def restore_bytes(
     data: bytes,
     name: str,
-    mask_data: bytes,
-    mask_name: str,
+    given: MaskFile | None,
     options: RestoreOptions,
-    network: Network,
+    repair: Repair,
     *,
     to: str | None,
     stopwatch: Stopwatch,
@@ -281,10 +420,9 @@ def restore_bytes(
     Args:
         data: the file.
         name: what to call it in messages.
-        mask_data: the mask file.
-        mask_name: what to call the mask in messages.
+        given: the mask that a user gives for it, or None.
         options: how; ``options.to`` is not looked at.
-        network: what repaints the holes.
+        repair: what finds and repaints the holes.
         to: format to change to, a key of :data:`restorepix.formats.CONVERSIONS`, or None.
         stopwatch: receives the stages' times.
 
@@ -302,16 +440,20 @@ def restore_bytes(
         photo = read_photo(source, name, max_mpixels=options.max_mpixels)
     sizes = tuple((page.height, page.width) for page in photo.pages)
     with stopwatch.measure("mask"):
-        mask = read_mask(
-            mask_data, mask_name, photo, dilate=options.dilate, max_mpixels=options.max_mpixels
-        )
+        found = repair.find(photo, name, given)
+        if not options.force:
+            found = limit_detected(found, sizes)
+    mask = found.mask
+    method: Method = "copied"
     if to is not None and CONVERSIONS[to] == photo.format:
         to = None
     if mask.hole_pixels == 0 and to is None:
         encoded, preserved = source, "exact"
     else:
-        with stopwatch.measure("inpaint"):
-            repaired = _inpaint_pages(photo, mask, network, name)
+        repaired: Sequence[npt.NDArray[Any] | None] = [None] * len(sizes)
+        if mask.hole_pixels:
+            with stopwatch.measure("inpaint"):
+                repaired, method = repair.repaint(photo, found, name)
         with stopwatch.measure("encode"):
             written = write_photo(
                 photo,
@@ -325,7 +467,7 @@ def restore_bytes(
             del repaired, written
             if options.provenance and mask.hole_pixels:
                 share = mask.hole_pixels / sum(height * width for height, width in sizes)
-                record = build_record(__version__, share, network.weights_sha256)
+                record = build_record(__version__, share, repair.weights_sha256)
                 encoded = add_provenance(encoded, record, name=name)
     # The proof decodes both files anew, and the pixels of a large picture are not kept meanwhile.
     del photo
@@ -343,28 +485,37 @@ def restore_bytes(
     return Restoration(
         data=encoded,
         mask=mask,
+        detected=found.detected,
+        review=(*mask.review, *found.review),
         sizes=sizes,
-        method="inpainted" if mask.hole_pixels else "copied",
+        method=method,
         preserved=preserved,
         known_sha256=known,
         is_same=encoded is data,
     )
 
 
-def restore_stream(data: bytes, mask: Path, options: RestoreOptions, network: Network) -> bytes:
+def restore_stream(
+    data: bytes, mask: Path | None, options: RestoreOptions, repair: Repair
+) -> bytes:
     """Return the restored file of a picture that came through a pipe.
+
+    Args:
+        data: the picture.
+        mask: the file that marks its holes, or None where the repair finds them.
+        options: how.
+        repair: what finds and repaints the holes.
 
     Raises:
         PhotoError: as :func:`restore_bytes`.
     """
-    mask_data = read_file(mask, MaskError, "the mask cannot be opened")
+    given = None if mask is None else read_mask_file(mask)
     restoration = restore_bytes(
         data,
         "stdin",
-        mask_data,
-        str(mask),
+        given,
         options,
-        network,
+        repair,
         to=options.to,
         stopwatch=Stopwatch(),
     )
@@ -383,7 +534,7 @@ class _Hashes:
 def _restore_photo(
     job: Job,
     options: RestoreOptions,
-    network: Network,
+    repair: Repair,
     journal: Journal | None,
     ledger: Ledger | None,
     stopwatch: Stopwatch,
@@ -394,10 +545,10 @@ def _restore_photo(
         data = read_file(path, UnreadableError, "cannot be opened")
         if ledger is not None:
             data = _find_original(data, job, ledger)
-        mask_data = _read_mask_file(job)
-        hashes = _Hashes(hash_bytes(data), hash_bytes(mask_data))
+        given = _read_given(job, repair)
+        hashes = _Hashes(hash_bytes(data), None if given is None else hash_bytes(given.data))
     if not options.overwrite:
-        done = _find_done(job, options, network, journal, hashes)
+        done = _find_done(job, options, repair, journal, hashes)
         if done is not None:
             return done
         if ledger is None:
@@ -411,10 +562,9 @@ def _restore_photo(
     restoration = restore_bytes(
         data,
         str(path),
-        mask_data,
-        str(job.mask),
+        given,
         options,
-        network,
+        repair,
         to=job.to,
         stopwatch=stopwatch,
     )
@@ -434,16 +584,17 @@ def _restore_photo(
         input=str(path),
         output=str(job.output),
         status="unchanged" if restoration.is_same else "restored",
-        review=(*mask.review, *troubles),
+        review=(*restoration.review, *troubles),
         holes=mask.count_holes(),
         hole_pixels=mask.hole_pixels,
         hole_share=mask.hole_pixels / restoration.pixels,
+        detected={kind: asdict(finding) for kind, finding in restoration.detected.items()},
         method=restoration.method,
         preserved=restoration.preserved,
         known_sha256=restoration.known_sha256,
         mask_sha256=mask.hash_pages(),
-        weights_sha256=network.weights_sha256 if mask.hole_pixels else None,
-        device=network.device if mask.hole_pixels else None,
+        weights_sha256=repair.weights_sha256 if mask.hole_pixels else None,
+        device=repair.device if mask.hole_pixels else None,
         bytes_in=len(data),
         bytes_out=len(restoration.data),
     )
@@ -551,10 +702,21 @@ def _write_mask(job: Job, restoration: Restoration) -> tuple[str, ...]:
     return ()
 
 
-def _inpaint_pages(
+def inpaint_pages(
     photo: Photo, mask: EffectiveMask, network: Network, name: str
 ) -> list[npt.NDArray[Any] | None]:
-    """Return each page's pixels with its hole repainted; None for a page without a hole."""
+    """Return each page's pixels with its hole repainted; None for a page without a hole.
+
+    Args:
+        photo: the decoded file.
+        mask: its holes.
+        network: what repaints them.
+        name: what to call the photograph in messages.
+
+    Raises:
+        PhotoError: the device has too little memory.
+        WeightsError: the network's answer is not finite.
+    """
     from torch import OutOfMemoryError
 
     try:
@@ -581,7 +743,7 @@ def _inpaint_page(page: Page, hole: BoolMask, inpainter: Inpainting) -> npt.NDAr
 def _find_done(
     job: Job,
     options: RestoreOptions,
-    network: Network,
+    repair: Repair,
     journal: Journal | None,
     hashes: _Hashes,
 ) -> tuple[Result, _Hashes] | None:
@@ -593,8 +755,8 @@ def _find_done(
     is_same = (
         entry.input_sha256 == hashes.input
         and entry.mask_file_sha256 == hashes.mask_file
-        and entry.options == _identify_options(job, options)
-        and result.weights_sha256 in (None, network.weights_sha256)
+        and entry.options == _identify_options(job, options, repair)
+        and result.weights_sha256 in (None, repair.weights_sha256)
         and entry.output_sha256 == _hash_file(job.output)
     )
     if not is_same:
@@ -603,8 +765,8 @@ def _find_done(
     return skipped, replace(hashes, output=entry.output_sha256)
 
 
-def _identify_options(job: Job, options: RestoreOptions) -> dict[str, Any]:
-    return options.identity() | {"to": job.to}
+def _identify_options(job: Job, options: RestoreOptions, repair: Repair) -> dict[str, Any]:
+    return options.identity() | {"to": job.to} | dict(repair.identity)
 
 
 def _build_failure(job: Job, code: str, message: str) -> Result:
@@ -616,10 +778,21 @@ def _build_failure(job: Job, code: str, message: str) -> Result:
     )
 
 
-def _read_mask_file(job: Job) -> bytes:
-    if job.mask is None:
+def _read_given(job: Job, repair: Repair) -> MaskFile | None:
+    if job.mask is not None:
+        return read_mask_file(job.mask)
+    if repair.needs_mask:
         raise MaskError(f"{job.source.path}: {job.mask_problem}.")
-    return read_file(job.mask, MaskError, "the mask cannot be opened")
+    return None
+
+
+def read_mask_file(path: Path) -> MaskFile:
+    """Return a mask that a user names, not yet decoded.
+
+    Raises:
+        MaskError: it cannot be opened.
+    """
+    return MaskFile(read_file(path, MaskError, "the mask cannot be opened"), str(path))
 
 
 def read_file(path: Path, kind: type[PhotoError], trouble: str) -> bytes:

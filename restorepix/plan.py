@@ -59,7 +59,7 @@ class Plan:
 
 def build_plan(
     paths: Sequence[Path],
-    mask: Path,
+    mask: Path | None,
     output: Path | None,
     options: RestoreOptions,
     walk: WalkOptions,
@@ -68,7 +68,7 @@ def build_plan(
 
     Args:
         paths: files and folders, as the user named them.
-        mask: a mask file for all, or a folder of masks.
+        mask: a mask file for all, or a folder of masks; None where none are given.
         output: ``-o``, or None for outputs beside the inputs.
         options: how photographs are restored.
         walk: which files below folders are taken.
@@ -86,10 +86,10 @@ def build_plan(
         _check_backup(paths, output, options.backup)
     else:
         _check_output(paths, output)
-    finder = MaskFinder(mask)
+    finder = MaskFinder(mask) if mask is not None else None
     places = _Places(paths, output, options)
     never = places.list_roots()
-    if _is_apart(mask, paths):
+    if mask is not None and _is_apart(mask, paths):
         never.append(mask)
     found = find_inputs(paths, walk, never=never)
     jobs, masks = _drop_masks([places.build_job(source, finder) for source in found.sources])
@@ -136,12 +136,14 @@ class _Places:
         roots = [self._choose_root(folder)[0] for folder in self._folders]
         return roots if self._output is None else [self._output]
 
-    def build_job(self, source: Source, finder: MaskFinder) -> Job:
+    def build_job(self, source: Source, finder: MaskFinder | None) -> Job:
         """Return what is to be done with one input."""
         output, run_folder, to = self._place(source)
         backup = None
         if self._in_place:
             output, backup = source.path, output
+        if finder is None:
+            return Job(source, output, run_folder, None, "no mask was given", to, backup)
         mask = finder.find_mask(source)
         problem = "" if mask is not None else finder.describe_search(source)
         return Job(source, output, run_folder, mask, problem, to, backup)

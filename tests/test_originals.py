@@ -23,7 +23,7 @@ from restorepix import originals
 from restorepix.errors import OutputExistsError, PlanError, UsageError, WriteError
 from restorepix.options import RestoreOptions, WalkOptions
 from restorepix.originals import Ledger, back_up_original, find_run, undo_run
-from restorepix.pipeline import Network, restore_batch
+from restorepix.pipeline import MaskRepair, Network, restore_batch
 from restorepix.plan import build_plan
 from restorepix.report import Result
 
@@ -51,7 +51,7 @@ def network(flat_inpainter: FlatInpainter) -> Network:
 def run(photos: Path, network: Network, **changes: object) -> list[Result]:
     options = RestoreOptions(in_place=True, **changes)  # pyright: ignore[reportArgumentType]
     plan = build_plan([photos], photos.parent / "masks", None, options, WalkOptions())
-    return list(restore_batch(plan, options, network))
+    return list(restore_batch(plan, options, MaskRepair(network, options)))
 
 
 def undo(folder: Path, **changes: bool) -> dict[str, str]:
@@ -170,7 +170,7 @@ def test_another_layout_of_the_same_backup_tree_keeps_the_first_backup(photos, n
     other = write_picture(tmp_path / "more" / "c.png", draw_photo()).parent
     options = RestoreOptions(in_place=True, backup=keep, dilate=1)
     plan = build_plan([photos, other], tmp_path / "masks", None, options, WalkOptions())
-    results = list(restore_batch(plan, options, network))
+    results = list(restore_batch(plan, options, MaskRepair(network, options)))
     assert [result.status for result in results] == ["restored", "restored", "failed"]
     assert set(list_files(keep)) >= {*NAMES}
     assert not (keep / "photos").exists()
@@ -385,7 +385,7 @@ def test_there_is_nothing_to_undo_in_other_folders(tmp_path, photos, network):
     plan = build_plan(
         [photos], tmp_path / "masks", tmp_path / "out", RestoreOptions(), WalkOptions()
     )
-    list(restore_batch(plan, RestoreOptions(), network))
+    list(restore_batch(plan, RestoreOptions(), MaskRepair(network, RestoreOptions())))
     with pytest.raises(UsageError, match="replaced no originals"):
         find_run(tmp_path / "out")
 
@@ -399,7 +399,7 @@ WORKER = """
     from conftest import FlatInpainter
     from restorepix.options import RestoreOptions, WalkOptions
     from restorepix.originals import find_run, undo_run
-    from restorepix.pipeline import Network, restore_batch
+    from restorepix.pipeline import MaskRepair, Network, restore_batch
     from restorepix.plan import build_plan
 
     photos, what = Path(sys.argv[1]), sys.argv[2]
@@ -410,7 +410,7 @@ WORKER = """
         options = RestoreOptions(in_place=True)
         plan = build_plan([photos], photos.parent / "masks", None, options, WalkOptions())
         network = Network(FlatInpainter(), "cpu", "a" * 64)
-        list(restore_batch(plan, options, network))
+        list(restore_batch(plan, options, MaskRepair(network, options)))
 """
 
 

@@ -21,8 +21,10 @@ from PIL import Image
 
 from restorepix.errors import DeviceError, MaskError, PreservationError, UnreadableError
 from restorepix.formats import read_photo
+from restorepix.masks import ClassFinding, EffectiveMask, FoundMask
 from restorepix.options import RestoreOptions, WalkOptions
 from restorepix.pipeline import (
+    MaskRepair,
     Network,
     choose_device,
     load_network,
@@ -64,7 +66,7 @@ def run(photos: Path, network: Network, **changes: object) -> dict[str, Result]:
     options = RestoreOptions(**changes)  # pyright: ignore[reportArgumentType]
     root = photos.parent
     plan = build_plan([photos], root / "masks", root / "out", options, WalkOptions())
-    results = list(restore_batch(plan, options, network))
+    results = list(restore_batch(plan, options, MaskRepair(network, options)))
     for result in results:
         jsonschema.validate(result.to_record(), read_schema())
     return {Path(result.input).relative_to(photos).as_posix(): result for result in results}
@@ -148,6 +150,85 @@ def test_an_empty_mask_and_a_change_of_format_is_a_conversion(photos, network):
     assert np.array_equal(converted, read_pixels(photos / "a.png"))
 
 
+# What a repair decides
+
+
+class FakeDetector(MaskRepair):
+    """Finds the hole of the given mask, or a share of the picture, and says it detected it."""
+
+    needs_mask = False
+    share = 0.0
+
+    @property
+    def identity(self):
+        return {"detector": "fake"}
+
+    def find(self, photo, name, given):
+        page = np.zeros((photo.pages[0].height, photo.pages[0].width), np.bool_)
+        page[: round(len(page) * self.share)] = True
+        found = None if given is None else super().find(photo, name, given).mask
+        united = page if found is None or found.pages[0] is None else page | found.pages[0]
+        return FoundMask(
+            EffectiveMask((united,)),
+            {"scratch": ClassFinding(int(page.sum()), 0.75)},
+            ("look closely",),
+            given=found,
+        )
+
+    def repaint(self, photo, found, name):
+        return super().repaint(photo, found, name)._replace(method="unblended")
+
+
+def detect(photos: Path, network: Network, share: float, mask: bool, **changes) -> Result:
+    options = RestoreOptions(**changes)
+    repair = FakeDetector(network, options)
+    repair.share = share
+    root = photos.parent
+    masks = root / "masks" if mask else None
+    plan = build_plan([photos / "a.png"], masks, root / "out", options, WalkOptions())
+    (result,) = restore_batch(plan, options, repair)
+    jsonschema.validate(result.to_record(), read_schema())
+    return result
+
+
+def test_a_repair_finds_its_own_mask_and_names_its_method(photos, network):
+    result = detect(photos, network, 0.25, mask=False)
+    assert (result.status, result.method, result.hole_pixels) == ("restored", "unblended", 6 * 32)
+    assert result.detected == {"scratch": {"pixels": 6 * 32, "confidence": 0.75}}
+    assert result.review == ("look closely",)
+    assert detect(photos, network, 0.25, mask=False).status == "skipped"
+
+
+def test_what_a_detector_is_belongs_to_what_a_journal_recognises(photos, network, monkeypatch):
+    detect(photos, network, 0.25, mask=False)
+    monkeypatch.setattr(FakeDetector, "identity", {"detector": "younger"})
+    result = detect(photos, network, 0.25, mask=False)
+    assert result.error is not None
+    assert result.error.code == "output-exists"
+
+
+def test_a_detected_mask_above_a_quarter_is_repaired_only_by_force(photos, network):
+    result = detect(photos, network, 0.3, mask=False)
+    assert (result.status, result.method, result.hole_pixels) == ("unchanged", "copied", 0)
+    assert "29 % of the picture" in result.review[-1]
+    assert "--force" in result.review[-1]
+    assert result.detected["scratch"]["pixels"] == 7 * 32
+    result = detect(photos, network, 0.3, mask=False, force=True, overwrite=True)
+    assert (result.status, result.hole_pixels) == ("restored", 7 * 32)
+
+
+def test_what_the_user_gave_is_repaired_when_detection_is_refused(photos, network):
+    result = detect(photos, network, 0.9, mask=True)
+    assert (result.status, result.hole_pixels) == ("restored", 24)
+    assert "--force" in result.review[-1]
+
+
+def test_a_given_mask_has_no_limit(photos, network):
+    write_picture(photos.parent / "masks" / "a.png.png", np.full((24, 32), 255, np.uint8))
+    result = run(photos, network)["a.png"]
+    assert (result.status, result.hole_share) == ("restored", 1.0)
+
+
 # Bad inputs
 
 
@@ -222,7 +303,10 @@ def test_a_file_that_vanishes_after_planning_fails(photos, network):
     plan = build_plan([photos], root / "masks", root / "out", options, WalkOptions())
     (photos / "a.png").unlink()
     (root / "masks" / "sub" / "b_mask.png").unlink()
-    codes = [result.error and result.error.code for result in restore_batch(plan, options, network)]
+    codes = [
+        result.error and result.error.code
+        for result in restore_batch(plan, options, MaskRepair(network, options))
+    ]
     assert codes == ["unreadable", "mask"]
 
 
@@ -261,7 +345,7 @@ def test_debug_raises_faults_of_ours_and_not_those_of_files(photos):
     (photos / "a.png").write_bytes(encode_picture(draw_photo())[:50])
     plan = build_plan([photos], root / "masks", root / "out", options, WalkOptions())
     broken = Network(BrokenInpainter(RuntimeError("oops")), "cpu", WEIGHTS)
-    batch = restore_batch(plan, options, broken, debug=True)
+    batch = restore_batch(plan, options, MaskRepair(broken, options), debug=True)
     assert next(batch).status == "failed"
     with pytest.raises(RuntimeError, match="oops"):
         next(batch)
@@ -435,12 +519,14 @@ def test_a_stream_is_restored_like_a_file(photos, network):
     run(photos, network)
     data = (photos / "a.png").read_bytes()
     mask = photos.parent / "masks" / "a.png.png"
-    restored = restore_stream(data, mask, RestoreOptions(), network)
+    restored = restore_stream(data, mask, RestoreOptions(), MaskRepair(network, RestoreOptions()))
     assert restored == (photos.parent / "out" / "a.png").read_bytes()
     with pytest.raises(UnreadableError, match="stdin"):
-        restore_stream(data[:50], mask, RestoreOptions(), network)
+        restore_stream(data[:50], mask, RestoreOptions(), MaskRepair(network, RestoreOptions()))
     with pytest.raises(MaskError):
-        restore_stream(data, photos / "no mask", RestoreOptions(), network)
+        restore_stream(
+            data, photos / "no mask", RestoreOptions(), MaskRepair(network, RestoreOptions())
+        )
 
 
 def test_the_proof_finds_a_changed_pixel(photos, network):

@@ -13,7 +13,7 @@ from restorepix.errors import UsageError
 from restorepix.formats import read_photo
 from restorepix.masks import encode_mask, read_mask
 from restorepix.options import RestoreOptions, WalkOptions
-from restorepix.pipeline import Network, restore_batch
+from restorepix.pipeline import MaskRepair, Network, restore_batch
 from restorepix.plan import build_plan
 from restorepix.proof import Proof, verify_folders
 from restorepix.report import Result
@@ -29,11 +29,15 @@ def photos(tmp_path: Path) -> Path:
     return folder
 
 
+def build_repair(options: RestoreOptions) -> MaskRepair:
+    return MaskRepair(Network(FlatInpainter(), "cpu", "a" * 64), options)
+
+
 def run(photos: Path, **changes: object) -> list[Result]:
     options = RestoreOptions(**changes)  # pyright: ignore[reportArgumentType]
     output = None if options.in_place else photos.parent / "out"
     plan = build_plan([photos], photos.parent / "masks", output, options, WalkOptions())
-    return list(restore_batch(plan, options, Network(FlatInpainter(), "cpu", "a" * 64)))
+    return list(restore_batch(plan, options, build_repair(options)))
 
 
 def verify(
@@ -125,7 +129,7 @@ def test_a_folder_below_the_runs_own_is_proved_too(photos, tmp_path):
     options = RestoreOptions()
     out = tmp_path / "out"
     plan = build_plan([photos, tmp_path / "more"], tmp_path / "masks", out, options, WalkOptions())
-    list(restore_batch(plan, options, Network(FlatInpainter(), "cpu", "a" * 64)))
+    list(restore_batch(plan, options, build_repair(options)))
     assert verify(tmp_path / "more", out / "more")["d.png"].known_sha256 is not None
     assert all(proof.known_sha256 for proof in verify(photos, out / "photos").values())
 

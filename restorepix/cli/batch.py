@@ -16,7 +16,7 @@ from restorepix.options import RestoreOptions
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from restorepix.pipeline import Network
+    from restorepix.pipeline import Repair
     from restorepix.plan import Plan
     from restorepix.report import Result
 
@@ -89,7 +89,7 @@ def print_plan(plan: Plan, talk: Talk) -> None:
 
 
 def run_plan(
-    plan: Plan, options: RestoreOptions, network: Network, talk: Talk, *, debug: bool
+    plan: Plan, options: RestoreOptions, repair: Repair, talk: Talk, *, debug: bool
 ) -> ExitCode:
     """Carry out a plan, telling of each result as it comes; return the exit code.
 
@@ -109,7 +109,7 @@ def run_plan(
         with Progress(*columns, console=talk.console, transient=True, disable=hidden) as progress:
             task = progress.add_task("", total=len(plan.jobs))
             for job, result in zip(
-                plan.jobs, restore_batch(plan, options, network, debug=debug), strict=True
+                plan.jobs, restore_batch(plan, options, repair, debug=debug), strict=True
             ):
                 results.append(result)
                 talk.emit(result.to_record())

@@ -126,6 +126,14 @@ AcceptReencode = Annotated[
         rich_help_panel=OUTPUTS,
     ),
 ]
+Force = Annotated[
+    bool,
+    typer.Option(
+        "--force",
+        help="Repair detected damage even where it covers more than a quarter of the picture.",
+        rich_help_panel=OUTPUTS,
+    ),
+]
 Overwrite = Annotated[
     bool,
     typer.Option(

@@ -23,6 +23,7 @@ from restorepix.cli.common import (
     FailOnReview,
     FilesFrom,
     FollowLinks,
+    Force,
     Include,
     InPlace,
     Inputs,
@@ -59,6 +60,7 @@ def fix(
     max_mpixels: MaxMpixels = DEFAULTS.max_mpixels,
     to: To = DEFAULTS.to,
     accept_reencode: AcceptReencode = DEFAULTS.accept_reencode,
+    force: Force = DEFAULTS.force,
     overwrite: Overwrite = DEFAULTS.overwrite,
     in_place: InPlace = DEFAULTS.in_place,
     backup: Backup = DEFAULTS.backup,
@@ -99,6 +101,7 @@ def fix(
             dilate=dilate,
             to=to,
             accept_reencode=accept_reencode,
+            force=force,
             overwrite=overwrite,
             in_place=in_place,
             backup=backup,
@@ -151,7 +154,7 @@ def _fix_files(
     dry_run: bool,
     debug: bool,
 ) -> ExitCode:
-    from restorepix.pipeline import load_network
+    from restorepix.pipeline import build_repair
     from restorepix.plan import build_plan
 
     plan = build_plan(paths, mask, output, options, walk)
@@ -161,13 +164,13 @@ def _fix_files(
         return ExitCode.OK
     if not plan.jobs:
         return finish_run([], 0.0, talk)
-    network = load_network(options)
-    talk.say(f"running on {network.device}")
-    return run_plan(plan, options, network, talk, debug=debug)
+    repair = build_repair(options)
+    talk.say(f"running on {repair.device}")
+    return run_plan(plan, options, repair, talk, debug=debug)
 
 
 def _fix_stdin(mask: Path, output: Path | None, options: RestoreOptions) -> None:
-    from restorepix.pipeline import load_network, restore_stream
+    from restorepix.pipeline import build_repair, restore_stream
 
     if mask.is_dir():
         raise UsageError(f"--mask {mask}: expected a file, because a picture on stdin has no name.")
@@ -178,6 +181,6 @@ def _fix_stdin(mask: Path, output: Path | None, options: RestoreOptions) -> None
     if sys.stdout.buffer.isatty():
         raise UsageError("-: the picture would be written to a terminal. Redirect stdout.")
     data = sys.stdin.buffer.read()
-    restored = restore_stream(data, mask, options, load_network(options))
+    restored = restore_stream(data, mask, options, build_repair(options))
     sys.stdout.buffer.write(restored)
     sys.stdout.buffer.flush()

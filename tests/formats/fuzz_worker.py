@@ -20,7 +20,7 @@ import torch  # noqa: F401 - its import must not count against the first file
 from conftest import FlatInpainter
 
 from restorepix.options import RestoreOptions, WalkOptions
-from restorepix.pipeline import Network, restore_batch
+from restorepix.pipeline import MaskRepair, Network, restore_batch
 from restorepix.plan import build_plan
 
 _MEMORY_BYTES = 8 << 30
@@ -37,7 +37,7 @@ def main() -> None:
     )
     network = Network(FlatInpainter(), "cpu", "0" * 64)
     signal.setitimer(signal.ITIMER_REAL, seconds)
-    for result in restore_batch(plan, options, network):
+    for result in restore_batch(plan, options, MaskRepair(network, options)):
         signal.setitimer(signal.ITIMER_REAL, seconds)
         error = None if result.error is None else [result.error.code, result.error.message]
         line = {"input": result.input, "status": result.status, "error": error}

@@ -20,7 +20,7 @@ from restorepix.formats import read_photo, verify_photo
 from restorepix.formats.exif import read_orientation
 from restorepix.formats.private import reduce_exif, strip_metadata, verify_stripped
 from restorepix.options import RestoreOptions, WalkOptions
-from restorepix.pipeline import Network, restore_batch
+from restorepix.pipeline import MaskRepair, Network, restore_batch
 from restorepix.plan import build_plan
 from restorepix.proof import verify_folders
 
@@ -161,7 +161,9 @@ def test_whole_runs_leave_nothing_private(kind, tmp_path: Path):
     out = tmp_path / "out"
     plan = build_plan([photos], tmp_path / "masks", out, options, WalkOptions())
     network = Network(FlatInpainter(), "cpu", "a" * 64)
-    results = {Path(r.input).stem: r for r in restore_batch(plan, options, network)}
+    results = {
+        Path(r.input).stem: r for r in restore_batch(plan, options, MaskRepair(network, options))
+    }
     assert {r.status for r in results.values()} == {"restored"}, results
     assert (results["hole"].method, results["whole"].method) == ("inpainted", "copied")
     for stem in ("hole", "whole"):
