@@ -1,14 +1,14 @@
-"""Time our generator beside LaMa's big one on one window, in one run.
+"""Time our generator beside LaMa's big one and DeepFill v1 on one window, in one run.
 
     python -m benchmarks.speed --threads 2
     python -m benchmarks.speed --threads 2 --weights weights/inpaint.safetensors --json
 
 A square in the middle, a quarter of the window, is masked. Every row is warmed up; then all rows
-are timed in turn, round after round, so that a busy machine slows all of them alike. LaMa has
-random weights, which does not change its time, and so have we without --weights, with the shipped
-layer sizes. "fix" is the whole of what ``restorepix fix`` does between reading and writing:
-windows, guides, network, blending. Eager PyTorch throughout, nothing compiled; both networks in
-channels-last order, which is faster for both.
+are timed in turn, round after round, so that a busy machine slows all of them alike. LaMa and
+DeepFill v1 have random weights, which does not change their time, and so have we without --weights,
+with the shipped layer sizes. "fix" is the whole of what ``restorepix fix`` does between reading and
+writing: windows, guides, network, blending. Eager PyTorch throughout, nothing compiled; all
+networks in channels-last order. DeepFill's attention is dense and in float32, as published.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from benchmarks.machine import describe_setup
 from benchmarks.quality import load_weights
 from restorepix.inpaint import Inpainter, choose_dtype
 from restorepix.models.generator import Generator
+from restorepix.models.lab.deepfill import DeepFill
 
 REFERENCE = {"float32": "LaMa float32", "bfloat16": "LaMa bfloat16"}
 
@@ -96,9 +97,8 @@ def build_rows(weights: Path | None, side_px: int) -> dict[str, Callable[[], obj
 
         return run
 
-    def call_ours(dtype: torch.dtype) -> Callable[[], object]:
+    def call_ours(dtype: torch.dtype, prepared: nn.Module) -> Callable[[], object]:
         # The Inpainter prepares a generator for its precision; the same one is timed bare.
-        prepared = build_ours()
         Inpainter(prepared, torch.device("cpu"), dtype=dtype)
 
         def run() -> object:
@@ -116,11 +116,13 @@ def build_rows(weights: Path | None, side_px: int) -> dict[str, Callable[[], obj
     assert abs(found - PARAMETERS_M) < 0.05, f"LaMa has {found:.2f} M parameters"
     halved = copy.deepcopy(lama).bfloat16()
     return {
-        "restorepix float32": call_ours(torch.float32),
-        "restorepix bfloat16": call_ours(torch.bfloat16),
+        "restorepix float32": call_ours(torch.float32, build_ours()),
+        "restorepix bfloat16": call_ours(torch.bfloat16, build_ours()),
         "restorepix fix": lambda: inpainter.inpaint(picture, hole),
         "LaMa float32": call_lama(lama),
         "LaMa bfloat16": call_lama(halved),
+        "DeepFill v1 float32": call_ours(torch.float32, DeepFill()),
+        "DeepFill v1 bfloat16": call_ours(torch.bfloat16, DeepFill()),
     }
 
 
