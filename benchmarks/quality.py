@@ -43,7 +43,8 @@ from benchmarks.quality_report import Kind, Outcome, write_report
 from benchmarks.scores import composite, measure_known_change, measure_scores, measure_variation
 from restorepix.inpaint import Inpainter
 from restorepix.models.generator import Generator, Stages
-from restorepix.models.loading import find_weights, load_generator
+from restorepix.models.loading import load_generator
+from restorepix.weights import find_weights
 from training.contact_sheet import write_contact_sheet
 from training.evaluate import load_checkpoint, run_stages
 from training.loop import read_elements

@@ -58,6 +58,72 @@ class WeightsError(RestorepixError):
     exit_code = ExitCode.UNAVAILABLE
 
 
+class UnsafeWeightsError(WeightsError):
+    """The weights file is a pickle, which could run code when loaded."""
+
+    code = "weights-unsafe"
+
+
+class ChecksumError(WeightsError):
+    """A weights file is not the one that the manifest pins by size and SHA-256."""
+
+    code = "weights-checksum"
+
+
+class MissingWeightsError(WeightsError):
+    """A model is not on this machine and may not, or cannot, be fetched."""
+
+    code = "weights-missing"
+
+
+class DownloadError(WeightsError):
+    """A model could not be fetched from the Hub."""
+
+    code = "download"
+
+
+class DeniedError(DownloadError):
+    """The server asks for a token, or refuses the one it got (401, 403)."""
+
+    code = "download-denied"
+
+
+class NotOnServerError(DownloadError):
+    """The server knows no such repository, revision or file (404)."""
+
+    code = "download-not-found"
+
+
+class RateLimitError(DownloadError):
+    """The server answers nobody from here for a while (429)."""
+
+    code = "download-limited"
+
+
+class ServerError(DownloadError):
+    """The server is in trouble (5xx), or it is no Hub."""
+
+    code = "download-server"
+
+
+class ConnectionLostError(DownloadError):
+    """No connection, or one that dropped (also through a proxy)."""
+
+    code = "download-connection"
+
+
+class SlowServerError(DownloadError):
+    """The server did not answer in time, or stopped sending."""
+
+    code = "download-timeout"
+
+
+class CacheWriteError(DownloadError):
+    """The cache cannot be written: the disk is full, or the folder is read-only."""
+
+    code = "download-disk"
+
+
 class DeviceError(RestorepixError):
     """A device that was asked for by name is not there."""
 

@@ -276,14 +276,16 @@ def load_network(options: RestoreOptions) -> Network:
     import torch
 
     from restorepix.inpaint import Inpainter
-    from restorepix.models.loading import find_weights, load_generator
+    from restorepix.models.loading import load_generator
+    from restorepix.weights import find_weights
 
     device = choose_device(options.device)
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     weights = find_weights(options.weights)
     generator = load_generator(weights, device)
-    return Network(Inpainter(generator, device), str(device), weights.sha256)
+    dtype = torch.float32 if weights.architecture.float32 else None
+    return Network(Inpainter(generator, device, dtype=dtype), str(device), weights.sha256)
 
 
 def choose_device(name: str) -> torch.device:

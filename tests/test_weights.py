@@ -7,12 +7,8 @@ import torch
 from skimage import data
 
 from restorepix.inpaint import Inpainter
-from restorepix.models.loading import (
-    find_weights,
-    find_weights_folder,
-    load_generator,
-    read_manifest,
-)
+from restorepix.models.loading import load_generator
+from restorepix.weights import find_weights, find_weights_folder, read_manifest
 from training.evaluate import hole_psnr
 from training.masks import draw_benchmark_mask
 
@@ -29,14 +25,15 @@ def inpainter() -> Inpainter:
 @pytest.mark.parametrize("name", MANIFEST)
 def test_every_model_is_pinned_described_and_small(name):
     entry = MANIFEST[name]
-    found = find_weights(None, name)
-    assert found.sha256 == entry["sha256"]
+    found = find_weights(None, name, kind=entry.kind)
+    assert found.sha256 == entry.sha256
+    assert found.architecture.name == entry.architecture
     assert found.path.stat().st_size <= 8 << 20
     root = find_weights_folder().parent
-    for recipe in entry["recipes"]:
+    for recipe in entry.about["recipes"]:
         assert (root / recipe).is_file()
     card = (root / "weights" / f"{name}.md").read_text("utf-8")
-    for kind, scores in entry["metrics"].items():
+    for kind, scores in entry.about["metrics"].items():
         assert kind in card
         assert f"{scores['ours']:.2f}" in card
         assert scores["ours"] > max(scores["ns"], scores["telea"]), kind
