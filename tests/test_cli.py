@@ -470,9 +470,10 @@ def test_a_signal_ends_a_process_with_130_and_leaves_nothing_half(here, number):
         import sys, time
         from conftest import FlatInpainter
         from restorepix import cli, pipeline
+        from restorepix.cli.streams import write_line
         class Slow(FlatInpainter):
             def inpaint(self, image, mask):
-                print("here", flush=True)
+                write_line("here")
                 time.sleep(60)
         pipeline.load_network = lambda options: pipeline.Network(Slow(), "cpu", "a" * 64)
         sys.argv = ["restorepix", "fix", "photos", "-m", "masks"]

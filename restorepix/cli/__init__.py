@@ -15,6 +15,7 @@ import typer
 
 from restorepix import __version__
 from restorepix.cli import fix, undo, verify
+from restorepix.cli.streams import escape_what_cannot_be_encoded, open_missing_streams
 from restorepix.errors import ExitCode
 
 app = typer.Typer(
@@ -34,6 +35,8 @@ app.command(no_args_is_help=True)(undo.undo)
 def main() -> None:
     """Run the command line and exit with its code."""
     signal.signal(signal.SIGTERM, _interrupt)
+    open_missing_streams()
+    escape_what_cannot_be_encoded()
     try:
         app()
     except KeyboardInterrupt:

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import typer
-
 from restorepix.cli.common import Talk
+from restorepix.cli.streams import write_line
 from restorepix.errors import ExitCode, UsageError
 from restorepix.options import RestoreOptions
 
@@ -55,9 +54,8 @@ def say_ignored(plan: Plan, talk: Talk) -> None:
         talk.say(f"files that are no pictures, passed over: {len(plan.ignored)}")
     for path in plan.ignored:
         claims = path.suffix.lower() in PICTURE_SUFFIXES
-        if talk.verbose or claims:
-            note = " (named like a picture, but its content is none)" if claims else ""
-            talk.say(Text(f"  {show_name(str(path))}{note}"))
+        note = " (named like a picture, but its content is none)" if claims else ""
+        talk.say(Text(f"  {show_name(str(path))}{note}"), detail=not claims)
 
 
 def print_plan(plan: Plan, talk: Talk) -> None:
@@ -83,7 +81,7 @@ def print_plan(plan: Plan, talk: Talk) -> None:
         if exists:
             notes.append("output exists")
         line = f"{job.source.path} -> {job.output}  ({'; '.join(notes)})"
-        typer.echo(show_name(line))
+        write_line(show_name(line))
     missing = sum(job.mask is None for job in plan.jobs)
     talk.say(f"{len(plan.jobs)} photographs, {missing} without a mask; nothing was written")
 
@@ -114,11 +112,15 @@ def run_plan(
                 results.append(result)
                 talk.emit(result.to_record())
                 talk.say(render_result(result))
-                if talk.verbose:
-                    talk.say(_describe_details(result, job.mask))
+                talk.say(_describe_details(result, job.mask), detail=True)
                 progress.advance(task)
+    except BrokenPipeError:
+        left = len(plan.jobs) - len(results)
+        talk.say(f"stdout was closed by its reader: {left} of {len(plan.jobs)} not done.")
+        raise
     except KeyboardInterrupt:
-        finish_run(results, time.perf_counter() - begin, talk)
+        seconds = time.perf_counter() - begin
+        finish_run(results, seconds, talk, code=ExitCode.INTERRUPTED)
         talk.console.print(
             f"interrupted: {len(plan.jobs) - len(results)} of {len(plan.jobs)} not done. "
             "Run the same command again to go on.",
@@ -128,11 +130,21 @@ def run_plan(
     return finish_run(results, time.perf_counter() - begin, talk)
 
 
-def finish_run(results: Sequence[Result], seconds: float, talk: Talk) -> ExitCode:
-    """Print the failures and the summary; return the exit code."""
+def finish_run(
+    results: Sequence[Result], seconds: float, talk: Talk, *, code: ExitCode | None = None
+) -> ExitCode:
+    """Print the failures and the summary; return the exit code.
+
+    Args:
+        results: what became of the inputs that were come to.
+        seconds: wall time of the run.
+        talk: where to print.
+        code: the exit code of a run that did not end by itself; None to choose by the results.
+    """
     from restorepix.report import build_summary, choose_exit_code, render_failure, render_summary
 
-    code = choose_exit_code(results, fail_on_review=talk.fail_on_review)
+    if code is None:
+        code = choose_exit_code(results, fail_on_review=talk.fail_on_review)
     talk.emit(build_summary(results, seconds, code))
     failed = [result for result in results if result.error is not None]
     if failed:

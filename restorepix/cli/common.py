@@ -6,22 +6,27 @@ same everywhere. Commands use it as ``device: Device = DEFAULTS.device``.
 
 from __future__ import annotations
 
-import os
+import contextlib
+import shlex
 import sys
 import traceback
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from restorepix import __version__
+from restorepix.cli import streams
+from restorepix.cli.streams import guard_stdout, write_line
 from restorepix.errors import ExitCode, RestorepixError
 from restorepix.options import RestoreOptions
 
 if TYPE_CHECKING:
-    from rich.console import Console
     from rich.text import Text
+
+    from restorepix.cli.console import StderrConsole
 
 STDIO = "-"
 """Input and output that mean stdin and stdout."""
@@ -33,6 +38,31 @@ INPUTS = "Inputs"
 OUTPUTS = "Outputs"
 NETWORK = "Network"
 REPORT = "Report"
+
+
+class _State:
+    """What eager options set up before their command begins."""
+
+    log: streams.LogFile | None = None
+
+
+_state = _State()
+
+
+def _open_log(path: Path | None) -> Path | None:
+    """Open the log file of this call; the one of an earlier call in this process is closed."""
+    if _state.log is not None:
+        _state.log.close()
+        _state.log = None
+    if path is not None:
+        try:
+            _state.log = streams.LogFile(path)
+        except OSError as error:
+            raise typer.BadParameter(
+                f"{path}: the log cannot be written: {error.strerror or error}."
+            ) from error
+    return path
+
 
 Inputs = Annotated[
     list[str] | None,
@@ -253,10 +283,29 @@ Debug = Annotated[
 ]
 
 
+LogFile = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Add everything that is said, -q or not, to a file, with times.",
+        rich_help_panel=REPORT,
+        show_default=False,
+        callback=_open_log,
+    ),
+]
+
+
 class Talk:
     """What is said while a run goes on: records on stdout, lines and progress on stderr."""
 
-    def __init__(self, *, quiet: bool, verbose: bool, as_json: bool, fail_on_review: bool) -> None:
+    def __init__(
+        self,
+        *,
+        quiet: bool,
+        verbose: bool = False,
+        as_json: bool = False,
+        fail_on_review: bool = False,
+    ) -> None:
         """Open the console on stderr."""
         self.console = build_console()
         self.fail_on_review = fail_on_review
@@ -264,9 +313,16 @@ class Talk:
         self.verbose = verbose
         self.as_json = as_json
 
-    def say(self, message: Any) -> None:
-        """Print a line to stderr unless quiet; never wrapped, so that names stay whole."""
-        if not self.quiet:
+    def say(self, message: str | Text, *, detail: bool = False) -> None:
+        """Print a line to stderr unless quiet; never wrapped, so that names stay whole.
+
+        Args:
+            message: text, or a string with rich's markup.
+            detail: print it only when verbose.
+        """
+        if self.quiet or (detail and not self.verbose):
+            self.console.log_only(message)
+        else:
             self.console.print(message, soft_wrap=True)
 
     def emit(self, value: dict[str, Any]) -> None:
@@ -274,13 +330,12 @@ class Talk:
         if self.as_json:
             from restorepix.report import encode_json
 
-            typer.echo(encode_json(value))
-            sys.stdout.flush()
+            write_line(encode_json(value))
 
 
 @contextmanager
 def report_errors(debug: bool) -> Generator[None]:
-    """Turn errors into a sentence on stderr and an exit code.
+    """Guard stdout, and turn errors into a sentence on stderr and an exit code.
 
     Args:
         debug: print the traceback too.
@@ -288,32 +343,42 @@ def report_errors(debug: bool) -> Generator[None]:
     Raises:
         typer.Exit: with the exit code of the error that ended the block.
     """
+    log = _state.log
+    if log is not None:
+        log.write(f"restorepix {__version__} begins: {shlex.join(sys.argv[1:])}")
+    code = ExitCode.OK
     try:
-        yield
+        with guard_stdout():
+            yield
     except RestorepixError as error:
-        _fail(str(error), error.exit_code, debug)
-    except KeyboardInterrupt:
-        raise typer.Exit(ExitCode.INTERRUPTED) from None
-    except BrokenPipeError:
-        # Whoever read our stdout has left. Python flushes it once more when it ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise typer.Exit(ExitCode.INTERRUPTED) from None
-    except typer.Exit:
-        raise
+        code = _fail(str(error), error.exit_code, debug)
+    except (KeyboardInterrupt, BrokenPipeError):
+        code = ExitCode.INTERRUPTED
+    except typer.Exit as done:
+        code = ExitCode(done.exit_code)
     except Exception as error:  # noqa: BLE001 - the last place that can turn it into a sentence
-        _fail(
+        message = (
             f"internal error: {type(error).__name__}: {error}. This is a fault of ours: run again "
-            "with --debug and report what it prints.",
-            ExitCode.INTERNAL,
-            debug,
+            "with --debug and report what it prints."
         )
+        code = _fail(message, ExitCode.INTERNAL, debug)
+    finally:
+        if log is not None:
+            log.write(f"restorepix ends with exit code {int(code)}")
+            log.close()
+            _state.log = None
+    if code is not ExitCode.OK:
+        raise typer.Exit(code)
 
 
-def _fail(message: str, code: ExitCode, debug: bool) -> NoReturn:
+def _fail(message: str, code: ExitCode, debug: bool) -> ExitCode:
+    if _state.log is not None:
+        _state.log.write(traceback.format_exc())
     if debug:
         traceback.print_exc()
-    build_console().print(build_error(message), soft_wrap=True)
-    raise typer.Exit(code)
+    with contextlib.suppress(BrokenPipeError):
+        build_console().print(build_error(message), soft_wrap=True)
+    return code
 
 
 def build_error(message: str) -> Text:
@@ -325,8 +390,8 @@ def build_error(message: str) -> Text:
     return Text.assemble(("error: ", "bold red"), show_name(message))
 
 
-def build_console() -> Console:
+def build_console() -> StderrConsole:
     """Return the console on stderr."""
-    from rich.console import Console
+    from restorepix.cli.console import StderrConsole
 
-    return Console(stderr=True, highlight=False, emoji=False)
+    return StderrConsole(_state.log)

@@ -27,6 +27,7 @@ from restorepix.cli.common import (
     Include,
     InPlace,
     Inputs,
+    LogFile,
     Mask,
     MaxMpixels,
     Null,
@@ -43,6 +44,7 @@ from restorepix.cli.common import (
     Weights,
     report_errors,
 )
+from restorepix.cli.streams import is_stdout_terminal, write_bytes
 from restorepix.errors import ExitCode, UsageError
 from restorepix.options import RestoreOptions, WalkOptions
 
@@ -75,6 +77,7 @@ def fix(
     as_json: AsJson = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
+    log_file: LogFile = None,
     debug: Debug = False,
 ) -> None:
     """Repaint what masks show in white, in pictures and whole folders.
@@ -176,11 +179,9 @@ def _fix_stdin(mask: Path, output: Path | None, options: RestoreOptions) -> None
         raise UsageError(f"--mask {mask}: expected a file, because a picture on stdin has no name.")
     if output is not None and str(output) != STDIO:
         raise UsageError(f"-o {output}: a picture on stdin is written to stdout.")
-    if sys.stdin.buffer.isatty():
+    if sys.stdin.isatty():
         raise UsageError("-: expected a picture on stdin, found a terminal.")
-    if sys.stdout.buffer.isatty():
+    if is_stdout_terminal():
         raise UsageError("-: the picture would be written to a terminal. Redirect stdout.")
     data = sys.stdin.buffer.read()
-    restored = restore_stream(data, mask, options, build_repair(options))
-    sys.stdout.buffer.write(restored)
-    sys.stdout.buffer.flush()
+    write_bytes(restore_stream(data, mask, options, build_repair(options)))

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from restorepix.cli.common import Debug, build_console, build_error, report_errors
+from restorepix.cli.common import Debug, LogFile, build_console, build_error, report_errors
 from restorepix.errors import ExitCode
 
 
@@ -26,6 +26,7 @@ def undo(
         bool, typer.Option("--dry-run", help="Say what would be done and stop.")
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print refusals only.")] = False,
+    log_file: LogFile = None,
     debug: Debug = False,
 ) -> None:
     """Put back the originals that fix --in-place replaced, byte for byte.

@@ -10,11 +10,13 @@ import typer
 from restorepix.cli.common import (
     DEFAULTS,
     Debug,
+    LogFile,
     MaxMpixels,
     build_console,
     build_error,
     report_errors,
 )
+from restorepix.cli.streams import write_line
 from restorepix.errors import ExitCode, UsageError
 from restorepix.options import RestoreOptions
 
@@ -39,6 +41,7 @@ def verify(
         bool, typer.Option("--strip", help="OUT was made with --strip; a journal knows it.")
     ] = DEFAULTS.strip,
     max_mpixels: MaxMpixels = DEFAULTS.max_mpixels,
+    log_file: LogFile = None,
     debug: Debug = False,
 ) -> None:
     """Prove that restored files hold everything of their originals outside the masks.
@@ -62,7 +65,7 @@ def verify(
             raise typer.Exit(_verify_folders(before, after, mask, options))
         from restorepix.proof import verify_files
 
-        typer.echo(verify_files(before, after, mask, options))
+        write_line(verify_files(before, after, mask, options))
 
 
 def _verify_folders(
@@ -76,7 +79,7 @@ def _verify_folders(
     for proof in verify_folders(before, after, mask, options):
         if proof.known_sha256 is not None:
             good += 1
-            typer.echo(show_name(f"{proof.known_sha256}  {proof.output}"))
+            write_line(show_name(f"{proof.known_sha256}  {proof.output}"))
         else:
             bad += 1
             console.print(build_error(proof.error), soft_wrap=True)
