@@ -14,12 +14,14 @@ from typing import Annotated
 import typer
 
 from restorepix import __version__
-from restorepix.cli import fix, undo, verify
+from restorepix.cli import fix, models, undo, verify
+from restorepix.cli.help import Command, Group
 from restorepix.cli.streams import escape_what_cannot_be_encoded, open_missing_streams
 from restorepix.errors import ExitCode
 
 app = typer.Typer(
     name="restorepix",
+    cls=Group,
     epilog="Exit codes: 0 done, 1 some inputs failed, 2 refused, 3 wants a look (with "
     "--fail-on-review), 4 no weights or device, 70 a fault of ours, 130 interrupted.",
     no_args_is_help=True,
@@ -27,9 +29,9 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command(no_args_is_help=True)(fix.fix)
-app.command(no_args_is_help=True)(verify.verify)
-app.command(no_args_is_help=True)(undo.undo)
+app.command(cls=Command, no_args_is_help=True)(fix.fix)
+app.command(cls=Command, no_args_is_help=True)(verify.verify)
+app.command(cls=Command, no_args_is_help=True)(undo.undo)
 
 
 def main() -> None:
