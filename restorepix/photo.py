@@ -58,3 +58,6 @@ class Encoded:
 
     data: bytes = field(repr=False)
     preserved: Preserved
+    known_sha256: str | None = None
+    """SHA-256 over everything known of the original, where it was taken on the way; with it the
+    proof need not decode the original again (:func:`restorepix.formats.verify_photo`)."""

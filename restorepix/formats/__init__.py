@@ -7,6 +7,7 @@ has a module of its own, imported on first use, so that importing this package s
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -154,7 +155,13 @@ def read_photo(data: bytes, name: str, *, max_mpixels: float = DEFAULT_MAX_MPIXE
             from restorepix.formats.heif import read_heif as read
         case found:
             raise _refusal(found, data, name)
-    return read(data, name, max_mpixels)
+    photo = read(data, name, max_mpixels)
+    for page in photo.pages:
+        # What the proof hashes as the original's must not change while it is repaired.
+        page.pixels.flags.writeable = False
+        if page.alpha is not None:
+            page.alpha.flags.writeable = False
+    return photo
 
 
 def _refusal(found: str | None, data: bytes, name: str) -> Exception:
@@ -236,11 +243,35 @@ def write_photo(
         case "heif" | "avif":
             from restorepix.formats.heif import write_heif
 
-            return write_heif(photo, repaired, masks, name, accept_reencode=accept_reencode)
+            write = partial(write_heif, accept_reencode=accept_reencode)
         case other:
             raise UnsupportedError(f"{name}: cannot write {other} files.")
     encoded = write(photo, repaired, masks, name)
-    return Encoded(drop_thumbnails(encoded.data, masks, name), encoded.preserved)
+    # A decoded JPEG says nothing of its coefficients: its writer takes the hash.
+    known = encoded.known_sha256
+    if photo.format != "jpeg" and encoded.preserved != "reencoded":
+        known = hash_photo(photo, masks, name=name)
+    return Encoded(drop_thumbnails(encoded.data, masks, name), encoded.preserved, known)
+
+
+def hash_photo(photo: Photo, masks: Sequence[BoolMask | None], *, name: str) -> str:
+    """Return the hash that :func:`verify_photo` gives for a file and its equal.
+
+    Args:
+        photo: what :func:`read_photo` returned.
+        masks: for each page ``(H, W)`` bool as displayed, True = hole; None = no hole.
+        name: what to call the file in messages.
+
+    Raises:
+        MaskError: the masks do not fit the pages.
+    """
+    if photo.format == "jpeg":
+        from restorepix.formats.jpeg import hash_jpeg
+
+        return hash_jpeg(photo.source, masks, name)
+    from restorepix.formats.known import hash_known
+
+    return hash_known(photo, masks, name)
 
 
 def add_provenance(data: bytes, record: str, *, name: str) -> bytes:
@@ -267,13 +298,14 @@ def verify_photo(
     *,
     name: str,
     reencoded: bool = False,
+    known_sha256: str | None = None,
 ) -> str:
     """Prove that a restored file holds everything known of the original, and return its hash.
 
-    Both files are decoded anew. All channels outside the masks at native depth, alpha
-    everywhere, and the metadata must be the same; for JPEG to JPEG, coefficients instead of
-    pixels. Left out are one record of ours in the edit history (:func:`add_provenance`) and
-    thumbnails of repaired pages.
+    The restored file is decoded anew, and so is the original unless its hash is given. All
+    channels outside the masks at native depth, alpha everywhere, and the metadata must be the
+    same; for JPEG to JPEG, coefficients instead of pixels. Left out are one record of ours in
+    the edit history (:func:`add_provenance`) and thumbnails of repaired pages.
 
     Args:
         before: the original file.
@@ -282,6 +314,8 @@ def verify_photo(
         name: what to call the file in messages.
         reencoded: the output was encoded lossy on purpose (``Encoded.preserved`` says so): only
             sizes, alpha's presence and metadata are compared.
+        known_sha256: what :func:`write_photo` found as it had the original decoded
+            (``Encoded.known_sha256``), or None.
 
     Returns:
         SHA-256 in hex over all known samples of the original (for JPEG: coefficients).
@@ -290,10 +324,13 @@ def verify_photo(
         PreservationError: something known differs; the message names it.
         UnreadableError: one of the files cannot be decoded.
     """
+    from restorepix.formats.known import compare_parts
     from restorepix.formats.thumbnails import drop_thumbnails
     from restorepix.formats.xmp import remove_record
 
     found = sniff_format(before)
+    if before == after:
+        return _hash_file(before, masks, name)
     after = remove_record(before, after, name)
     if found != sniff_format(after):
         from restorepix.formats.convert import verify_conversion
@@ -303,25 +340,58 @@ def verify_photo(
     after = drop_thumbnails(after, masks, name)
     match found:
         case "jpeg":
-            from restorepix.formats.jpeg import verify_jpeg as verify
+            from restorepix.formats.jpeg import verify_jpeg
+
+            return verify_jpeg(before, after, masks, name, known_sha256)
         case "png":
-            from restorepix.formats.png import verify_png as verify
+            from restorepix.formats.png import list_parts
         case "tiff":
-            from restorepix.formats.tiff import verify_tiff as verify
+            from restorepix.formats import tiff
+
+            parts = tiff.list_parts(before, name, after), tiff.list_parts(after, name, before)
+            compare_parts(*parts, name)
+            return _verify_pixels(before, after, masks, name, reencoded, known_sha256)
         case "webp":
-            from restorepix.formats.webp import verify_webp
-
-            return verify_webp(before, after, masks, name, reencoded=reencoded)
+            from restorepix.formats.webp import list_parts
         case "bmp":
-            from restorepix.formats.bmp import verify_bmp as verify
+            from restorepix.formats.bmp import list_parts
         case "gif":
-            from restorepix.formats.gif import verify_gif as verify
+            from restorepix.formats.gif import list_parts
         case "jpeg2000":
-            from restorepix.formats.jpeg2000 import verify_jpeg2000 as verify
+            from restorepix.formats.jpeg2000 import list_parts
         case "heif" | "avif":
-            from restorepix.formats.heif import verify_heif
-
-            return verify_heif(before, after, masks, name, reencoded=reencoded)
+            from restorepix.formats.heif import list_parts
         case other:
             raise _refusal(other, before, name)
-    return verify(before, after, masks, name)
+    compare_parts(list_parts(before, name), list_parts(after, name), name)
+    return _verify_pixels(before, after, masks, name, reencoded, known_sha256)
+
+
+def _hash_file(data: bytes, masks: Sequence[BoolMask | None], name: str) -> str:
+    if sniff_format(data) == "jpeg":
+        from restorepix.formats.jpeg import hash_jpeg
+
+        return hash_jpeg(data, masks, name)
+    return hash_photo(read_photo(data, name, max_mpixels=math.inf), masks, name=name)
+
+
+def _verify_pixels(
+    before: bytes,
+    after: bytes,
+    masks: Sequence[BoolMask | None],
+    name: str,
+    reencoded: bool,
+    known_sha256: str | None,
+) -> str:
+    """Decode the output, and the original where its hash is missing or another; compare them."""
+    from restorepix.formats.known import compare_known, compare_reencoded
+
+    if not reencoded:
+        # One file at a time, for the memory of large pictures.
+        expected = known_sha256 or _hash_file(before, masks, name)
+        if _hash_file(after, masks, name) == expected:
+            return expected
+    old = read_photo(before, name, max_mpixels=math.inf)
+    new = read_photo(after, name, max_mpixels=math.inf)
+    compare = compare_reencoded if reencoded else compare_known
+    return compare(old, new, masks, name)

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from restorepix.errors import UnreadableError, UnsupportedError
-from restorepix.formats.known import PLANES, Plane, compare_known, compare_parts
+from restorepix.formats.known import PLANES, Plane
 from restorepix.formats.limits import check_pixels
 from restorepix.formats.samples import (
     clip_mask,
@@ -280,27 +280,15 @@ def _put_fields(
     return result.astype(pixels.dtype)
 
 
-def verify_bmp(before: bytes, after: bytes, masks: Sequence[BoolMask | None], name: str) -> str:
-    """Decode both files, compare all known samples and every byte but the pixels', return the hash.
+def list_parts(data: bytes, name: str) -> list[tuple[str, bytes]]:
+    """Return label and content of everything but the pixels.
 
     Args:
-        before: the original file.
-        after: the restored file.
-        masks: one ``(H, W)`` bool mask, True = hole, or None.
+        data: the whole file.
         name: what to call the file in messages.
-
-    Raises:
-        PreservationError: something known differs.
     """
-    unlimited = float("inf")
-    old, new = read_bmp(before, name, unlimited), read_bmp(after, name, unlimited)
-    compare_parts(_list_parts(old), _list_parts(new), name)
-    return compare_known(old, new, masks, name)
-
-
-def _list_parts(photo: Photo) -> dict[str, bytes]:
-    layout: _Layout = photo.extra["bmp"]
-    return {
-        "header and palette": photo.source[: layout.start],
-        "data after the pixels": photo.source[layout.end :],
-    }
+    layout = _read_layout(data, name, float("inf"))
+    return [
+        ("header and palette", data[: layout.start]),
+        ("data after the pixels", data[layout.end :]),
+    ]

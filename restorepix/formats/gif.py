@@ -16,7 +16,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from restorepix.errors import UnreadableError, UnsupportedError
-from restorepix.formats.known import PLANES, Plane, compare_known, compare_parts
+from restorepix.formats.known import PLANES, Plane
 from restorepix.formats.limits import check_pixels
 from restorepix.formats.samples import clip_mask, look_up, replace_indices
 from restorepix.photo import Encoded, Page, Photo
@@ -36,17 +36,27 @@ _CODE_BITS = 8
 
 
 @dataclass(frozen=True, eq=False)
-class _Stored:
-    """What the writer needs again."""
+class _Layout:
+    """What the blocks say."""
 
-    indices: UInt8
-    """(H, W)."""
+    height: int
+    width: int
     palette: UInt8
     palette_alpha: UInt8 | None
     interlaced: bool
     start: int
     """Where the picture's data begins, with its code size."""
     end: int
+    icc: bytes | None
+
+
+@dataclass(frozen=True, eq=False)
+class _Stored:
+    """What the writer needs again."""
+
+    indices: UInt8
+    """(H, W)."""
+    layout: _Layout
 
 
 def read_gif(data: bytes, name: str, max_mpixels: float) -> Photo:
@@ -62,13 +72,23 @@ def read_gif(data: bytes, name: str, max_mpixels: float) -> Photo:
         UnsupportedError: it is an animation, or its picture does not fill its canvas.
         TooLargeError: it has more pixels than ``max_mpixels``.
     """
+    layout = _read_layout(data, name, max_mpixels)
+    content = data[layout.start : layout.end]
+    indices = _decode_indices(content, (layout.height, layout.width), layout.interlaced, name)
+    pixels, alpha = look_up(indices, layout.palette, layout.palette_alpha)
+    planes = [(Plane("palette indices", indices, False),)]
+    page = Page(pixels, "rgb", alpha, layout.icc)
+    return Photo("gif", (page,), 1, data, {"gif": _Stored(indices, layout), PLANES: planes})
+
+
+def _read_layout(data: bytes, name: str, max_mpixels: float) -> _Layout:
     try:
-        return _read_gif(data, name, max_mpixels)
+        return _walk_blocks(data, name, max_mpixels)
     except IndexError as error:
         raise _corrupt(name, "it ends early") from error
 
 
-def _read_gif(data: bytes, name: str, max_mpixels: float) -> Photo:
+def _walk_blocks(data: bytes, name: str, max_mpixels: float) -> _Layout:
     width, height = _number(data, 6), _number(data, 8)
     check_pixels(width * height, max_mpixels, name)
     palette, at = _read_palette(data, data[10], 13)
@@ -106,16 +126,10 @@ def _read_gif(data: bytes, name: str, max_mpixels: float) -> Photo:
     if picture is None or colors is None or width * height == 0:
         raise _corrupt(name, "it has no picture" if picture is None else "it has no palette")
     start, end, flags = picture
-    interlaced = bool(flags & 0x40)
-    indices = _decode_indices(data[start:end], (height, width), interlaced, name)
     opacity = None
     if transparent is not None and transparent < len(colors):
         opacity = np.where(np.arange(len(colors)) == transparent, 0, 255).astype(np.uint8)
-    stored = _Stored(indices, colors, opacity, interlaced, start, end)
-    pixels, alpha = look_up(indices, colors, opacity)
-    planes = [(Plane("palette indices", indices, False),)]
-    page = Page(pixels, "rgb", alpha, icc)
-    return Photo("gif", (page,), 1, data, {"gif": stored, PLANES: planes})
+    return _Layout(height, width, colors, opacity, bool(flags & 0x40), start, end, icc)
 
 
 def _corrupt(name: str, what: str) -> UnreadableError:
@@ -176,42 +190,30 @@ def write_gif(
     """
     del name
     stored: _Stored = photo.extra["gif"]
-    page, mask = photo.pages[0], masks[0]
+    layout, page, mask = stored.layout, photo.pages[0], masks[0]
     if repaired[0] is None or mask is None or not mask.any():
         return Encoded(photo.source, "exact")
     hole = clip_mask(mask, (page.height, page.width))
     indices = stored.indices.copy()
     indices[hole] = replace_indices(
-        indices[hole], repaired[0][hole], stored.palette, stored.palette_alpha
+        indices[hole], repaired[0][hole], layout.palette, layout.palette_alpha
     )
     picture = Image.frombytes("L", (page.width, page.height), indices.tobytes())
-    packed = picture.tobytes("gif", "L", _CODE_BITS, int(stored.interlaced))
+    packed = picture.tobytes("gif", "L", _CODE_BITS, int(layout.interlaced))
     content = bytes([_CODE_BITS]) + packed + b"\0"
-    data = photo.source[: stored.start] + content + photo.source[stored.end :]
+    data = photo.source[: layout.start] + content + photo.source[layout.end :]
     return Encoded(data, "exact")
 
 
-def verify_gif(before: bytes, after: bytes, masks: Sequence[BoolMask | None], name: str) -> str:
-    """Decode both files, compare all known indices and every other block, and return the hash.
+def list_parts(data: bytes, name: str) -> list[tuple[str, bytes]]:
+    """Return label and content of everything but the picture's data.
 
     Args:
-        before: the original file.
-        after: the restored file.
-        masks: one ``(H, W)`` bool mask, True = hole, or None.
+        data: the whole file.
         name: what to call the file in messages.
-
-    Raises:
-        PreservationError: something known differs.
     """
-    unlimited = float("inf")
-    old, new = read_gif(before, name, unlimited), read_gif(after, name, unlimited)
-    compare_parts(_list_parts(old), _list_parts(new), name)
-    return compare_known(old, new, masks, name)
-
-
-def _list_parts(photo: Photo) -> dict[str, bytes]:
-    stored: _Stored = photo.extra["gif"]
-    return {
-        "blocks before the picture": photo.source[: stored.start],
-        "blocks after the picture": photo.source[stored.end :],
-    }
+    layout = _read_layout(data, name, float("inf"))
+    return [
+        ("blocks before the picture", data[: layout.start]),
+        ("blocks after the picture", data[layout.end :]),
+    ]

@@ -45,7 +45,6 @@ from restorepix.formats.heif_items import (
     corrupt,
     parse_heif,
 )
-from restorepix.formats.known import compare_known, compare_parts, compare_reencoded
 from restorepix.formats.limits import check_pixels
 from restorepix.formats.opencv import decode_picture
 from restorepix.formats.samples import clip_mask
@@ -241,10 +240,7 @@ def _narrow(samples: npt.NDArray[Any], bits: int) -> npt.NDArray[Any]:
 
 def _decode_avif(container: Container, coder: Item, name: str) -> tuple[npt.NDArray[Any], int]:
     _insist_on_avif(name)
-    config = coder.find(b"av1C") or b""
-    if len(config) < 4:
-        raise corrupt(name, "no AV1 configuration")
-    bits = {0: 8, 2: 10, 3: 12}.get(config[2] >> 5 & 3, 8)
+    bits = _find_bits(coder, name)
     samples = decode_picture(_strip(container))
     if samples is None or samples.dtype != (np.uint8 if bits == 8 else np.uint16):
         raise corrupt(name, "it cannot be decoded")
@@ -253,6 +249,19 @@ def _decode_avif(container: Container, coder: Item, name: str) -> tuple[npt.NDAr
     if (samples.shape[2] == 4) != (container.find_alpha() is not None):
         raise corrupt(name, "its opacity cannot be decoded")
     return np.ascontiguousarray(samples[..., _ORDER[samples.shape[2]]]), bits
+
+
+def _find_bits(coder: Item, name: str) -> int:
+    """Return the depth that the codec's configuration announces (AV1-ISOBMFF 2.3, HEVC 8.3.3)."""
+    if coder.kind == b"av01":
+        config = coder.find(b"av1C") or b""
+        if len(config) < 4:
+            raise corrupt(name, "no AV1 configuration")
+        return {0: 8, 2: 10, 3: 12}.get(config[2] >> 5 & 3, 8)
+    config = coder.find(b"hvcC") or b""
+    if len(config) < 18:
+        raise corrupt(name, "no HEVC configuration")
+    return 8 + (config[17] & 7)
 
 
 def _strip(container: Container) -> bytes:
@@ -435,46 +444,27 @@ def _mix(old: Item, new: Item) -> tuple[Property, ...]:
     return tuple(properties)
 
 
-def verify_heif(
-    before: bytes,
-    after: bytes,
-    masks: Sequence[BoolMask | None],
-    name: str,
-    *,
-    reencoded: bool = False,
-) -> str:
-    """Decode both files, compare all known samples and the metadata, and return the hash.
+def list_parts(data: bytes, name: str) -> list[tuple[str, bytes]]:
+    """Return label and content of what two files must share: metadata, depth, how to show it.
 
     Args:
-        before: the original file.
-        after: the restored file.
-        masks: one ``(H, W)`` bool mask as displayed, True = hole, or None.
+        data: the whole file.
         name: what to call the file in messages.
-        reencoded: the output was encoded lossy again: colours are not compared.
-
-    Raises:
-        PreservationError: something known differs.
     """
-    unlimited = float("inf")
-    old, new = read_heif(before, name, unlimited), read_heif(after, name, unlimited)
-    compare_parts(_list_parts(old), _list_parts(new), name)
-    compare = compare_reencoded if reencoded else compare_known
-    return compare(old, new, masks, name)
-
-
-def _list_parts(photo: Photo) -> list[tuple[str, bytes]]:
-    """Return what both files must share: metadata, how to show the picture, its depth."""
-    stored: _Stored = photo.extra["heif"]
-    container = stored.container
+    container = parse_heif(data, name)
+    primary = container.primary
     parts = [
         (f"item {item.kind.decode('latin-1')} {item.content_type}".strip(), _drop_thumbnail(item))
         for item in _list_metadata(container)
     ]
     parts += [
         (f"property {kind.decode('latin-1')}", content)
-        for kind, content, _ in container.primary.properties
+        for kind, content, _ in primary.properties
         if kind in _DESCRIPTIVE
     ]
-    code: str = photo.extra.get(COLOR_CODE, "")
-    parts += [("depth", bytes([stored.bits])), ("colour code points", code.encode())]
+    parts += [
+        ("depth", bytes([_find_bits(_find_coder(container, name), name)])),
+        ("colour code points", _find_color_code(primary).encode()),
+        ("ICC profile", _find_profile(primary) or b""),
+    ]
     return parts + [("box uuid", box) for kind, box in container.boxes if kind == b"uuid"]

@@ -74,6 +74,9 @@ if TYPE_CHECKING:
 
 Coefficients = npt.NDArray[np.int16]
 Samples = npt.NDArray[np.float64]
+UInt8 = npt.NDArray[np.uint8]
+_RepairedRow = tuple[npt.NDArray[np.intp], Samples, Samples]
+"""Columns of the touched blocks in a row, their repaired part, the share that is known."""
 
 _COLORS: Final[dict[Coded, ColorModel]] = {
     "grey": "grey",
@@ -95,6 +98,8 @@ _MIN_DC, _MAX_DC = -1024, 1023
 """What baseline Huffman coding can hold (T.81, F.1.2); DC strictly as a difference of two."""
 _MAX_SOUND_DC = 1100
 """Encoders that overshoot white on purpose pass 1023 by a little."""
+_BLOCK = np.dtype((np.void, 128))
+"""64 coefficients of 16 bit."""
 _BLOCKS_AT_ONCE = 1024
 """Blocks repaired at a time: at 16x16 pixels and float64 samples of three channels, 6 MiB."""
 
@@ -108,6 +113,10 @@ def _build_dct() -> Samples:
 
 
 _DCT = _build_dct()
+_DCT_2D = np.kron(_DCT, _DCT)
+"""(64, 64): flat coefficients times this are flat samples; the transpose is the inverse."""
+_LOWEST = np.array([_MIN_DC] + 63 * [-_MAX_AC], np.float64)
+_HIGHEST = np.array([_MAX_DC] + 63 * [_MAX_AC], np.float64)
 
 
 def read_jpeg(data: bytes, name: str, max_mpixels: float) -> Photo:
@@ -170,15 +179,45 @@ def write_jpeg(
     pixels = repaired[0]
     if mask is None or pixels is None or not mask.any():
         return Encoded(data, "coefficients")
-    patch = _Patch(file, name, undo_orientation(pixels, photo.orientation), mask)
+    touched = _find_touched(file.frame, mask)
+    patch = _Patch(file, name, undo_orientation(pixels, photo.orientation), mask, touched)
+    fingerprint = _Fingerprint(touched)
     frame = file.frame
     coding = Coding(frame.progressive, frame.arithmetic, file.fitted, file.restart_interval)
+
+    def visit(component: int, row: int, blocks: Coefficients) -> None:
+        fingerprint.add(component, row, blocks)
+        patch.apply(component, row, blocks)
+
     with _explain(name):
-        coded = rewrite_coefficients(data, patch.apply, coding)
-    return Encoded(_assemble(data, file, coded, name), "coefficients")
+        coded = rewrite_coefficients(data, visit, coding)
+    return Encoded(_assemble(data, file, coded, name), "coefficients", fingerprint.hexdigest())
 
 
-def verify_jpeg(before: bytes, after: bytes, masks: Sequence[BoolMask | None], name: str) -> str:
+def hash_jpeg(data: bytes, masks: Sequence[BoolMask | None], name: str) -> str:
+    """Return the hash of :func:`verify_jpeg` for one file alone.
+
+    Args:
+        data: the whole file.
+        masks: one item: ``(H, W)`` bool as displayed, True = hole, or None.
+        name: what to call the file in messages.
+
+    Raises:
+        UnreadableError: the file is damaged in a way that only its coefficients show.
+        MaskError: the mask is of another size than the picture.
+    """
+    file = parse_jpeg(data, name)
+    mask = _store_mask(file.frame, masks, read_orientation(read_exif(file)), name)
+    return _fingerprint(data, _find_touched(file.frame, mask), name).hexdigest()
+
+
+def verify_jpeg(
+    before: bytes,
+    after: bytes,
+    masks: Sequence[BoolMask | None],
+    name: str,
+    known_sha256: str | None = None,
+) -> str:
     """Prove that a restored JPEG holds everything known of the original, and return its hash.
 
     Args:
@@ -186,6 +225,8 @@ def verify_jpeg(before: bytes, after: bytes, masks: Sequence[BoolMask | None], n
         after: the restored file.
         masks: one item: ``(H, W)`` bool as displayed, True = hole, or None.
         name: what to call the file in messages.
+        known_sha256: the original's hash where it was taken already; its coefficients are then
+            decoded only to say where they differ.
 
     Returns:
         SHA-256 in hex over, for each component: a line ``component index rows columns`` (in
@@ -205,18 +246,17 @@ def verify_jpeg(before: bytes, after: bytes, masks: Sequence[BoolMask | None], n
         raise PreservationError(f"{name}: the data behind the picture changed.")
     mask = _store_mask(old.frame, masks, read_orientation(read_exif(old)), name)
     touched = _find_touched(old.frame, mask)
-    expected, found = _Fingerprint(touched), _Fingerprint(touched)
-    with _explain(name):
-        read_coefficients(before, expected.add)
-    with _explain(f"{name} (restored)"):
-        read_coefficients(after, found.add)
+    found = _fingerprint(after, touched, f"{name} (restored)")
+    if found.hexdigest() == known_sha256:
+        return found.hexdigest()
+    expected = _fingerprint(before, touched, name)
     for (component, row, one), (*_, other) in zip(expected.rows, found.rows, strict=True):
         if one != other:
             raise PreservationError(
                 f"{name}: known coefficients of component {component}, block row {row} differ "
                 "from the original."
             )
-    return expected.digest.hexdigest()
+    return expected.hexdigest()
 
 
 @contextmanager
@@ -278,20 +318,34 @@ def _unite(mask: BoolMask, down: int, right: int) -> BoolMask:
     return cells
 
 
+def _list_rows(touched: list[BoolMask]) -> list[list[bool]]:
+    """Return for each component which block rows have a touched block."""
+    return [np.logical_or.reduce(rows, axis=1).tolist() for rows in touched]
+
+
 class _Patch:
     """New coefficients for touched blocks."""
 
     def __init__(
-        self, file: JpegFile, name: str, repaired: npt.NDArray[Any], mask: BoolMask
+        self,
+        file: JpegFile,
+        name: str,
+        repaired: npt.NDArray[Any],
+        mask: BoolMask,
+        touched: list[BoolMask],
     ) -> None:
         self._name = name
         self._frame = file.frame
-        self._tables = read_quantisation(file, name)
         self._repaired = repaired
         self._mask = mask
-        self._touched = _find_touched(file.frame, mask)
+        self._touched = touched
+        self._touched_rows = _list_rows(touched)
         self._matrix, self._offset = _mix(read_color(file))
-        self._ready: dict[tuple[int, int], tuple[npt.NDArray[np.intp], Samples, Samples]] = {}
+        tables = read_quantisation(file, name)
+        flat = [tables[part.table].reshape(64) for part in file.frame.components]
+        self._to_samples = [table[:, None] * _DCT_2D for table in flat]
+        self._to_coefficients = [_DCT_2D.T / table for table in flat]
+        self._ready: dict[tuple[int, int], _RepairedRow] = {}
 
     def apply(self, component: int, row: int, blocks: Coefficients) -> None:
         """Change the touched ones of a row of blocks, (N, 8, 8) int16, in place.
@@ -307,55 +361,99 @@ class _Patch:
                     f"{self._name}: the JPEG data is damaged (impossible coefficients). "
                     "Restore it from a sound copy."
                 )
-        if not self._touched[component][row].any():
+        if not self._touched_rows[component][row]:
             return
         if (component, row) not in self._ready:
             self._ready = self._prepare(component, row)
-        columns, repaired, share = self._ready[component, row]
-        table = self._tables[self._frame.components[component].table]
-        samples = _DCT.T @ (blocks[columns] * table) @ _DCT
-        samples += repaired - share * samples
-        quantised = np.rint(_DCT @ samples @ _DCT.T / table)
-        constant = quantised[:, 0, 0].clip(_MIN_DC, _MAX_DC)
-        quantised = quantised.clip(-_MAX_AC, _MAX_AC)
-        quantised[:, 0, 0] = constant
-        blocks[columns] = quantised
+        columns, repaired, known = self._ready[component, row]
+        flat = blocks.reshape(-1, 64)
+        # One product with a 64x64 matrix takes a fifth of the time of two with 8x8 matrices.
+        samples = flat[columns].astype(np.float64) @ self._to_samples[component]
+        samples *= known
+        samples += repaired
+        quantised = samples @ self._to_coefficients[component]
+        np.rint(quantised, out=quantised)
+        np.maximum(quantised, _LOWEST, out=quantised)
+        np.minimum(quantised, _HIGHEST, out=quantised)
+        flat[columns] = quantised
 
-    def _prepare(
-        self, component: int, first: int
-    ) -> dict[tuple[int, int], tuple[npt.NDArray[np.intp], Samples, Samples]]:
-        """Return columns, repaired part and hole's share of the touched blocks in a few rows.
+    def _prepare(self, component: int, first: int) -> dict[tuple[int, int], _RepairedRow]:
+        """Return what goes into the touched blocks of a few rows.
 
         Many short rows of blocks are taken together, which is several times faster.
         """
         touched = self._touched[component][first:]
         many = int(np.searchsorted(touched.sum(axis=1).cumsum(), _BLOCKS_AT_ONCE)) + 1
         rows, columns = np.nonzero(touched[:many])
-        repaired, share = self._average(component, rows + first, columns)
-        ready: dict[tuple[int, int], tuple[npt.NDArray[np.intp], Samples, Samples]] = {}
-        for row in np.unique(rows):
-            here = slice(*np.searchsorted(rows, [row, row + 1]))
-            ready[component, int(row) + first] = columns[here], repaired[here], share[here]
+        repaired, known = self._average(component, rows + first, columns)
+        present, starts = np.unique(rows, return_index=True)
+        ends = [*starts[1:].tolist(), len(rows)]
+        ready: dict[tuple[int, int], _RepairedRow] = {}
+        for row, start, end in zip(present.tolist(), starts.tolist(), ends, strict=True):
+            here = slice(start, end)
+            ready[component, row + first] = columns[here], repaired[here], known[here]
         return ready
 
     def _average(
         self, component: int, rows: npt.NDArray[np.intp], columns: npt.NDArray[np.intp]
     ) -> tuple[Samples, Samples]:
-        """Return the hole's part of each sample and its share of the sample's pixels.
+        """Return the hole's part of each sample and the known share of the sample's pixels.
 
-        Both are (N, 8, 8) for the N blocks at ``rows`` and ``columns``. Samples beyond the
+        Both are (N, 64) for the N blocks at ``rows`` and ``columns``. Samples beyond the
         picture's edge repeat the edge, as encoders do.
         """
         down, right = self._frame.pixels_per_sample(component)
-        tall, wide = 8 * down, 8 * right
-        y = np.minimum(rows[:, None] * tall + np.arange(tall), self._frame.height - 1)
-        x = np.minimum(columns[:, None] * wide + np.arange(wide), self._frame.width - 1)
-        where = y[:, :, None], x[:, None, :]
-        hole = self._mask[where].astype(np.float64)
-        values = self._repaired[where] @ self._matrix[component] + self._offset[component]
-        cells = (rows.size, 8, down, 8, right)
-        repaired = (values * hole).reshape(cells).mean((2, 4))
-        return repaired, hole.reshape(cells).mean((2, 4))
+        cells = rows, columns, 8 * down, 8 * right
+        hole = _gather(self._mask[..., None], *cells)
+        values = _gather(self._repaired, *cells)
+        values *= np.repeat(hole, values.shape[3], axis=3)  # three times as fast as by broadcast
+        share = _pool(hole.view(np.uint8), down, right)[..., 0] / (down * right)
+        matrix = self._matrix[component] / (down * right)
+        repaired = _pool(values, down, right) @ matrix + self._offset[component] * share
+        return repaired.reshape(-1, 64), 1 - share.reshape(-1, 64)
+
+
+def _gather(
+    plane: npt.NDArray[Any],
+    rows: npt.NDArray[np.intp],
+    columns: npt.NDArray[np.intp],
+    tall: int,
+    wide: int,
+) -> npt.NDArray[Any]:
+    """Return copies of cells of a picture, (N, tall, wide, C), the picture's edge repeated.
+
+    Args:
+        plane: ``(H, W, C)``.
+        rows: of the cells, in cells.
+        columns: of the cells, in cells.
+        tall: height of a cell in pixels.
+        wide: width of a cell in pixels.
+    """
+    height, width, channels = plane.shape
+    down, right, deep = plane.strides
+    whole = np.lib.stride_tricks.as_strided(
+        plane,
+        (height // tall, width // wide, tall, wide, channels),
+        (tall * down, wide * right, down, right, deep),
+        writeable=False,
+    )
+    inside = (rows < height // tall) & (columns < width // wide)
+    if inside.all():
+        return whole[rows, columns]
+    found = np.empty((len(rows), tall, wide, channels), plane.dtype)
+    found[inside] = whole[rows[inside], columns[inside]]
+    y = np.minimum(rows[~inside, None] * tall + np.arange(tall), height - 1)
+    x = np.minimum(columns[~inside, None] * wide + np.arange(wide), width - 1)
+    found[~inside] = plane[y[:, :, None], x[:, None, :]]
+    return found
+
+
+def _pool(cells: UInt8, down: int, right: int) -> npt.NDArray[np.uint16]:
+    """Return sums of ``down x right`` pixels, at most 16, of (N, 8 down, 8 right, C) cells."""
+    sums = cells[:, ::down, ::right].astype(np.uint16)
+    for offset in range(1, down * right):
+        sums += cells[:, offset // right :: down, offset % right :: right]
+    return sums
 
 
 def _mix(color: Coded) -> tuple[Samples, Samples]:
@@ -426,16 +524,31 @@ class _Fingerprint:
     """The known blocks of a file, hashed row by row to keep memory flat."""
 
     def __init__(self, touched: list[BoolMask]) -> None:
-        self.digest = hashlib.sha256()
         self.rows: list[tuple[int, int, bytes]] = []
         """Component, block row, and the digest so far."""
+        self._digest = hashlib.sha256()
         self._touched = touched
+        self._touched_rows = _list_rows(touched)
 
     def add(self, component: int, row: int, blocks: Coefficients) -> None:
         """Take one row of blocks, (N, 8, 8) int16."""
-        touched = self._touched[component]
         if row == 0:
-            self.digest.update(f"component {component} {len(touched)} {len(blocks)}\n".encode())
-        known = blocks[~touched[row]] if touched[row].any() else blocks
-        self.digest.update(np.ascontiguousarray(known, "<i2").data)
-        self.rows.append((component, row, self.digest.copy().digest()))
+            header = f"component {component} {len(self._touched[component])} {len(blocks)}\n"
+            self._digest.update(header.encode())
+        known = blocks.astype("<i2", copy=False)
+        if self._touched_rows[component][row]:
+            # Blocks as single items: choosing among them takes a tenth of the time of numbers.
+            known = known.reshape(-1).view(_BLOCK)[~self._touched[component][row]].view("<i2")
+        self._digest.update(known.data)
+        self.rows.append((component, row, self._digest.copy().digest()))
+
+    def hexdigest(self) -> str:
+        """Return the hash over all rows taken."""
+        return self._digest.hexdigest()
+
+
+def _fingerprint(data: bytes, touched: list[BoolMask], name: str) -> _Fingerprint:
+    fingerprint = _Fingerprint(touched)
+    with _explain(name):
+        read_coefficients(data, fingerprint.add)
+    return fingerprint

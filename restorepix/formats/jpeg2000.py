@@ -20,7 +20,6 @@ import numpy as np
 import numpy.typing as npt
 
 from restorepix.errors import UnreadableError, UnsupportedError
-from restorepix.formats.known import compare_known, compare_parts
 from restorepix.formats.limits import check_pixels
 from restorepix.formats.opencv import decode_picture
 from restorepix.formats.samples import clip_mask
@@ -104,7 +103,7 @@ def _refuse(name: str, what: str) -> UnsupportedError:
 
 def _read(data: bytes, name: str, max_mpixels: float) -> Photo:
     bare = data.startswith(_CODESTREAM)
-    boxes = (Box(b"jp2c", 0, 0, len(data)),) if bare else split_boxes(data, 0, len(data), name)
+    boxes = _split_file(data, name)
     streams = [box for box in boxes if box.kind == b"jp2c"]
     if len(streams) != 1:
         raise _refuse(name, f"{len(streams)} codestreams")
@@ -127,6 +126,12 @@ def _read(data: bytes, name: str, max_mpixels: float) -> Photo:
     )
     stored = _Stored(samples, boxes, header.reversible)
     return Photo("jpeg2000", (page,), 1, data, {"jpeg2000": stored})
+
+
+def _split_file(data: bytes, name: str) -> tuple[Box, ...]:
+    if data.startswith(_CODESTREAM):
+        return (Box(b"jp2c", 0, 0, len(data)),)
+    return split_boxes(data, 0, len(data), name)
 
 
 def split_boxes(data: bytes, start: int, end: int, name: str) -> tuple[Box, ...]:
@@ -296,35 +301,17 @@ def _encode(samples: npt.NDArray[Any], name: str) -> bytes:
     return data[box.content : box.end]
 
 
-def verify_jpeg2000(
-    before: bytes, after: bytes, masks: Sequence[BoolMask | None], name: str
-) -> str:
-    """Decode both files, compare all known samples and every box but the codestream.
+def list_parts(data: bytes, name: str) -> list[tuple[str, bytes]]:
+    """Return label and content of every box, the codestream only as a place.
 
     Args:
-        before: the original file.
-        after: the restored file.
-        masks: one ``(H, W)`` bool mask, True = hole, or None.
+        data: the whole file.
         name: what to call the file in messages.
-
-    Returns:
-        SHA-256 in hex over the known samples.
-
-    Raises:
-        PreservationError: something known differs.
     """
-    unlimited = float("inf")
-    old, new = read_jpeg2000(before, name, unlimited), read_jpeg2000(after, name, unlimited)
-    compare_parts(_list_parts(old), _list_parts(new), name)
-    return compare_known(old, new, masks, name)
-
-
-def _list_parts(photo: Photo) -> list[tuple[str, bytes]]:
-    stored: _Stored = photo.extra["jpeg2000"]
     return [
         (
             f"box {box.kind.decode('latin-1')}",
-            b"" if box.kind == b"jp2c" else photo.source[box.start : box.end],
+            b"" if box.kind == b"jp2c" else data[box.start : box.end],
         )
-        for box in stored.boxes
+        for box in _split_file(data, name)
     ]

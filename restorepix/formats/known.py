@@ -92,7 +92,7 @@ def compare_reencoded(
         PreservationError: one of these differs.
         MaskError: the masks do not fit the pages.
     """
-    proof = hash_known(before, masks)
+    proof = hash_known(before, masks, name)
     if len(before.pages) != len(after.pages):
         raise PreservationError(
             f"{name}: the original has {len(before.pages)} pages, the output {len(after.pages)}."
@@ -112,9 +112,18 @@ def compare_reencoded(
     return proof
 
 
-def hash_known(photo: Photo, masks: Sequence[BoolMask | None]) -> str:
-    """Return the hash of :func:`compare_known` for one decoded file alone."""
-    _check_masks(photo, masks, "photo")
+def hash_known(photo: Photo, masks: Sequence[BoolMask | None], name: str) -> str:
+    """Return the hash of :func:`compare_known` for one decoded file alone.
+
+    Args:
+        photo: the decoded file.
+        masks: for each page ``(H, W)`` bool as displayed, True = hole; None = no hole.
+        name: what to call the file in messages.
+
+    Raises:
+        MaskError: the masks do not fit the pages.
+    """
+    _check_masks(photo, masks, name)
     digest = hashlib.sha256()
     for index, mask in enumerate(masks):
         for plane in _planes(photo, index):

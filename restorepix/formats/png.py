@@ -34,7 +34,7 @@ from restorepix.formats.exif import (
     read_orientation,
     undo_orientation,
 )
-from restorepix.formats.known import PLANES, Plane, compare_known, compare_parts
+from restorepix.formats.known import PLANES, Plane
 from restorepix.formats.limits import check_pixels
 from restorepix.formats.samples import clip_mask, look_up, pack_bits, replace_indices, unpack_bits
 from restorepix.photo import Encoded, Page, Photo
@@ -611,26 +611,13 @@ def build_png(samples: npt.NDArray[Any], icc: bytes | None, exif: bytes, xmp: by
     return b"".join(parts)
 
 
-def verify_png(before: bytes, after: bytes, masks: Sequence[BoolMask | None], name: str) -> str:
-    """Decode both files, compare all known samples and every chunk but IDAT, return the hash.
+def list_parts(data: bytes, name: str) -> list[tuple[str, bytes]]:
+    """Return label and content of everything but the pixels: chunks in order, IDAT only as a place.
 
     Args:
-        before: the original file.
-        after: the restored file.
-        masks: one ``(H, W)`` bool mask as displayed, True = hole, or None.
+        data: the whole file.
         name: what to call the file in messages.
-
-    Raises:
-        PreservationError: something known differs.
     """
-    compare_parts(_list_parts(before, name), _list_parts(after, name), name)
-    unlimited = float("inf")
-    old, new = read_png(before, name, unlimited), read_png(after, name, unlimited)
-    return compare_known(old, new, masks, name)
-
-
-def _list_parts(data: bytes, name: str) -> list[tuple[str, bytes]]:
-    """Return the kept chunks in order, IDAT only as a place, and what follows IEND."""
     chunks = split_chunks(data, name)
     parts: list[tuple[str, bytes]] = []
     for number, chunk in enumerate(chunks):

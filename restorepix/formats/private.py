@@ -9,11 +9,12 @@ anywhere, is put together again from its strips, so that nothing is left in gaps
 
 from __future__ import annotations
 
+import math
 import struct
 from typing import TYPE_CHECKING, Final
 
 from restorepix.errors import PreservationError, UnreadableError, UnsupportedError
-from restorepix.formats import read_photo, sniff_format, verify_photo
+from restorepix.formats import hash_photo, read_photo, sniff_format
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -94,15 +95,17 @@ def verify_stripped(
     Raises:
         PreservationError: known pixels or coefficients, profile or orientation differ.
     """
-    unlimited = float("inf")
-    looks: list[tuple[object, ...]] = []
-    for data in (before, after):
-        photo = read_photo(data, name, max_mpixels=unlimited)
-        profiles = [page.icc for page in photo.pages]
-        known = verify_photo(data, data, masks, name=name)
-        looks.append((photo.orientation, profiles, known))
-    if looks[0] != looks[1]:
+    if _describe_look(before, masks, name) != _describe_look(after, masks, name):
         raise PreservationError(f"{name}: --strip would change what the picture looks like.")
+
+
+def _describe_look(
+    data: bytes, masks: Sequence[BoolMask | None], name: str
+) -> tuple[int, list[bytes | None], str]:
+    """Return orientation, profiles and the hash of everything known."""
+    photo = read_photo(data, name, max_mpixels=math.inf)
+    known = hash_photo(photo, masks, name=name)
+    return photo.orientation, [page.icc for page in photo.pages], known
 
 
 def reduce_exif(exif: bytes) -> bytes:

@@ -25,7 +25,7 @@ import numpy.typing as npt
 from restorepix.errors import UnreadableError, UnsupportedError
 from restorepix.formats import tiff_codecs as codecs
 from restorepix.formats.exif import apply_orientation, undo_orientation
-from restorepix.formats.known import PLANES, Plane, compare_known, compare_parts
+from restorepix.formats.known import PLANES, Plane
 from restorepix.formats.limits import check_pixels
 from restorepix.formats.samples import clip_mask, pack_bits, replace_indices, unpack_bits
 from restorepix.formats.tiff_layout import (
@@ -411,29 +411,21 @@ def _rewrite_page(
     patcher.rewrite_directory(directory, shorts, _OF_JPEG)
 
 
-def verify_tiff(before: bytes, after: bytes, masks: Sequence[BoolMask | None], name: str) -> str:
-    """Decode both files, compare all pages, channels and tags, and return the hash.
+def list_parts(data: bytes, name: str, other: bytes) -> list[tuple[str, bytes]]:
+    """Return label and content of everything but the strips of pages that are decoded.
 
-    All tags of all directories (those of EXIF, GPS and sub-pages too) must be there with the same
-    bytes, apart from where strips are and, on a page that was JPEG-compressed, how they are
-    compressed. Pages that are not decoded (thumbnails) must have the same strips.
+    All tags of all directories (those of EXIF, GPS and sub-pages too), apart from where strips
+    are and, on a page that is JPEG-compressed in one of two files, how they are compressed; of
+    pages that are not decoded (thumbnails) the strips too.
 
     Args:
-        before: the original file.
-        after: the restored file.
-        masks: for each page ``(H, W)`` bool as displayed, True = hole, or None.
+        data: the whole file.
         name: what to call the file in messages.
-
-    Raises:
-        PreservationError: something known differs.
+        other: the file that it is compared with.
     """
-    old_file, new_file = TiffFile(before, name), TiffFile(after, name)
-    if (old_file.order, old_file.big) != (new_file.order, new_file.big):
-        compare_parts({"header": before[:4]}, {"header": after[:4]}, name)
-    compare_parts(_list_parts(old_file, new_file), _list_parts(new_file, old_file), name)
-    unlimited = float("inf")
-    old, new = read_tiff(before, name, unlimited), read_tiff(after, name, unlimited)
-    return compare_known(old, new, masks, name)
+    file = TiffFile(data, name)
+    header = ("header", f"{file.order}{file.big}".encode())
+    return [header, *_list_parts(file, TiffFile(other, name))]
 
 
 def _list_parts(file: TiffFile, other: TiffFile) -> list[tuple[str, bytes]]:

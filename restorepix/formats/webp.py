@@ -29,7 +29,6 @@ from restorepix.formats.exif import (
     read_orientation,
     undo_orientation,
 )
-from restorepix.formats.known import compare_known, compare_parts, compare_reencoded
 from restorepix.formats.limits import check_pixels
 from restorepix.formats.samples import clip_mask
 from restorepix.photo import Encoded, Page, Photo
@@ -256,34 +255,13 @@ def _build_chunk(kind: bytes, content: bytes) -> bytes:
     return kind + struct.pack("<I", len(content)) + content + b"\0" * (len(content) % 2)
 
 
-def verify_webp(
-    before: bytes,
-    after: bytes,
-    masks: Sequence[BoolMask | None],
-    name: str,
-    *,
-    reencoded: bool = False,
-) -> str:
-    """Decode both files, compare all known samples and kept chunks, and return the hash.
+def list_parts(data: bytes, name: str) -> list[tuple[str, bytes]]:
+    """Return label and content of everything but the picture's own chunks.
 
     Args:
-        before: the original file.
-        after: the restored file.
-        masks: one ``(H, W)`` bool mask as displayed, True = hole, or None.
+        data: the whole file.
         name: what to call the file in messages.
-        reencoded: the output was encoded lossy again: colours are not compared.
-
-    Raises:
-        PreservationError: something known differs.
     """
-    compare_parts(_list_parts(before, name), _list_parts(after, name), name)
-    unlimited = float("inf")
-    old, new = read_webp(before, name, unlimited), read_webp(after, name, unlimited)
-    compare = compare_reencoded if reencoded else compare_known
-    return compare(old, new, masks, name)
-
-
-def _list_parts(data: bytes, name: str) -> list[tuple[str, bytes]]:
     chunks, end = split_chunks(data, name)
     parts = [
         (f"chunk {c.kind.decode('latin-1')}", data[c.start : c.start + 8 + c.size])

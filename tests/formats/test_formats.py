@@ -7,11 +7,25 @@ import sys
 
 import numpy as np
 import pytest
-from pictures import smooth
+from pictures import blot, smooth
 from PIL import Image
 
-from restorepix.errors import TooLargeError, UnreadableError, UnsupportedError
-from restorepix.formats import SNIFF_BYTES, SUFFIXES, read_photo, sniff_format
+from restorepix import formats
+from restorepix.errors import (
+    PreservationError,
+    TooLargeError,
+    UnreadableError,
+    UnsupportedError,
+)
+from restorepix.formats import (
+    SNIFF_BYTES,
+    SUFFIXES,
+    hash_photo,
+    read_photo,
+    sniff_format,
+    verify_photo,
+    write_photo,
+)
 
 
 @pytest.mark.parametrize(
@@ -90,3 +104,53 @@ def test_importing_the_package_stays_cheap():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def restore(kind):
+    """Return a file, its restored self, the mask and what the writer returned."""
+    buffer = io.BytesIO()
+    Image.fromarray(smooth(48, 40, 3, 255)).save(buffer, kind, lossless=True)
+    photo = read_photo(buffer.getvalue(), "a")
+    mask = blot(48, 40)
+    repaired = photo.pages[0].pixels.copy()
+    repaired[mask] = 200
+    return buffer.getvalue(), write_photo(photo, [repaired], [mask], name="a"), mask
+
+
+KINDS = ["PNG", "JPEG", "TIFF", "WEBP", "BMP", "GIF", "JPEG2000"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_writer_knows_the_hash_and_the_proof_needs_no_second_decoding(kind, monkeypatch):
+    data, encoded, mask = restore(kind)
+    assert encoded.known_sha256 == verify_photo(data, encoded.data, [mask], name="a")
+    assert encoded.known_sha256 == hash_photo(read_photo(data, "a"), [mask], name="a")
+    decoded = []
+    read = formats.read_photo
+    monkeypatch.setattr(
+        formats, "read_photo", lambda file, *a, **k: decoded.append(file) or read(file, *a, **k)
+    )
+    known = encoded.known_sha256
+    assert verify_photo(data, encoded.data, [mask], name="a", known_sha256=known) == known
+    assert data not in decoded
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_hash_from_the_writer_hides_no_difference(kind):
+    data, encoded, mask = restore(kind)
+    smaller = mask.copy()
+    smaller[np.nonzero(mask)[0].min() :, :] = False
+    with pytest.raises(PreservationError, match="known"):
+        verify_photo(data, encoded.data, [smaller], name="a", known_sha256=encoded.known_sha256)
+    # A wrong hash makes the proof decode the original, not fail.
+    assert (
+        verify_photo(data, encoded.data, [mask], name="a", known_sha256="0" * 64)
+        == encoded.known_sha256
+    )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_pixels_of_a_read_photo_cannot_be_changed(kind):
+    data, _, _ = restore(kind)
+    with pytest.raises(ValueError, match="read-only"):
+        read_photo(data, "a").pages[0].pixels[0, 0] = 1

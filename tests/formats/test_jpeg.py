@@ -465,7 +465,9 @@ def test_extreme_coefficients_are_clipped_to_what_can_be_coded():
 def test_impossible_coefficients_are_refused_where_no_warning_tells(frequency, value):
     data = save(np.full((32, 32, 1), 128, np.uint8), quality=100)
     photo = read_jpeg(data, "x.jpg", 500)
-    patch = _Patch(parse_jpeg(data, "x"), "x.jpg", photo.pages[0].pixels, np.ones((32, 32), bool))
+    touched = [np.ones((4, 4), bool)]
+    pixels, mask = photo.pages[0].pixels, np.ones((32, 32), bool)
+    patch = _Patch(parse_jpeg(data, "x"), "x.jpg", pixels, mask, touched)
     blocks = np.zeros((4, 8, 8), np.int16)
     patch.apply(0, 0, blocks)
     blocks[2][frequency] = value
