@@ -10,7 +10,11 @@ from typing import Any
 from restorepix.errors import UsageError
 from restorepix.formats import CONVERSIONS, DEFAULT_MAX_MPIXELS
 
-_DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
+_DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d{1,4})?")
+_MAX_DILATE = 100_000
+"""Wider than any picture that is decoded by default is high."""
+_MAX_JOBS = 1024
+_MAX_TIMEOUT_S = 7 * 24 * 3600
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,11 @@ class RestoreOptions:
     """Re-encode lossy formats that cannot keep known pixels, instead of writing lossless."""
     force: bool = False
     """Repair detected damage even where it covers a large part of the picture."""
+    resume: bool = False
+    """Go on with a run: make outputs again whose input, mask, options or weights changed since,
+    and do not try again what failed for a reason that lies in the same input."""
+    retry_failed: bool = False
+    """Like ``resume``, and try again whatever failed."""
     overwrite: bool = False
     """Replace outputs that are there already (never an original)."""
     in_place: bool = False
@@ -52,11 +61,21 @@ class RestoreOptions:
     max_mpixels: float = DEFAULT_MAX_MPIXELS
     """Largest picture to decode, in millions of pixels."""
     device: str = "auto"
-    """``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``."""
+    """``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``; several, parted by commas, share the
+    photographs."""
     weights: Path | None = None
-    """A safetensors file, or None for the weights that come with the package."""
+    """A safetensors file or a model's name, or None for the weights that come with the package."""
+    download: bool = True
+    """Fetch a model of the manifest that is not on this machine."""
+    weights_repo: str | None = None
+    """Hub repository to fetch it from, as OWNER/NAME or OWNER/NAME@REVISION."""
     threads: int | None = None
-    """CPU threads of the network, or None for one per core."""
+    """Windows of one photograph that a CPU repaints at a time, or None for what is left of the
+    cores by ``jobs``."""
+    jobs: int | None = None
+    """Photographs in hand at a time, or None for one per core."""
+    timeout_s: float = 300.0
+    """Seconds after which a file that does not answer is given up."""
 
     def __post_init__(self) -> None:
         """Refuse values that no run can use.
@@ -64,8 +83,7 @@ class RestoreOptions:
         Raises:
             UsageError: Some value is out of its range; the message names the option.
         """
-        if self.dilate < 0:
-            raise UsageError(f"--dilate: expected 0 pixels or more, found {self.dilate}.")
+        _check_range("--dilate", self.dilate, 0, _MAX_DILATE)
         if self.to is not None and self.to not in CONVERSIONS:
             raise UsageError(f"--to: expected {_one_of(CONVERSIONS)}, found {self.to!r}.")
         if self.in_place and self.to is not None:
@@ -74,12 +92,24 @@ class RestoreOptions:
             raise UsageError("--backup says where --in-place keeps originals: pass --in-place too.")
         if not self.max_mpixels > 0:
             raise UsageError(f"--max-mpixels: expected more than 0, found {self.max_mpixels:g}.")
-        if self.threads is not None and self.threads < 1:
-            raise UsageError(f"--threads: expected 1 or more, found {self.threads}.")
-        if not _DEVICE.fullmatch(self.device):
+        _check_range("--threads", self.threads, 1, _MAX_JOBS)
+        _check_range("--jobs", self.jobs, 1, _MAX_JOBS)
+        _check_range("--timeout", self.timeout_s, 0.01, _MAX_TIMEOUT_S)
+        names = self.device.split(",")
+        if not all(_DEVICE.fullmatch(name) for name in names):
             raise UsageError(
-                f"--device: expected auto, cpu, cuda, cuda:N or mps, found {self.device!r}."
+                "--device: expected auto, cpu, cuda, cuda:N or mps, or several of them with "
+                f"commas between, found {self.device!r}."
             )
+        if len(set(names)) < len(names) or (len(names) > 1 and "auto" in names):
+            raise UsageError(
+                f"--device: expected every device once, and auto alone, found {self.device!r}."
+            )
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """Each device that ``device`` names."""
+        return tuple(self.device.split(","))
 
     def identity(self) -> dict[str, Any]:
         """Return the options that decide what an output contains, as JSON values.
@@ -97,6 +127,11 @@ class RestoreOptions:
         if self.force:  # younger than the first journals, which lack it
             identity["force"] = True
         return identity
+
+
+def _check_range(option: str, value: float | None, least: float, most: float) -> None:
+    if value is not None and not least <= value <= most:
+        raise UsageError(f"{option}: expected {least:g} to {most:g}, found {value:g}.")
 
 
 def _one_of(names: dict[str, str]) -> str:

@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from restorepix import __version__
-from restorepix.cli import fix, undo, verify
+from restorepix.cli import fix, models, undo, verify
 from restorepix.cli.help import Command, Group
 from restorepix.cli.streams import escape_what_cannot_be_encoded, open_missing_streams
 from restorepix.errors import ExitCode

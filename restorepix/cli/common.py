@@ -228,8 +228,27 @@ Device = Annotated[
 Weights = Annotated[
     Path | None,
     typer.Option(
-        metavar="FILE",
-        help="A safetensors file in place of the bundled weights.",
+        metavar="FILE|NAME",
+        help="A safetensors file, or a model of restorepix models list, in place of the bundled "
+        "weights.",
+        rich_help_panel=NETWORK,
+        show_default=False,
+    ),
+]
+Download = Annotated[
+    bool,
+    typer.Option(
+        "--download/--no-download",
+        help="Fetch a model that is not on this machine.",
+        rich_help_panel=NETWORK,
+    ),
+]
+WeightsRepo = Annotated[
+    str | None,
+    typer.Option(
+        metavar="OWNER/NAME[@REVISION]",
+        help="The Hugging Face repository to fetch models from; default: "
+        "RESTOREPIX_WEIGHTS_REPO, else the one of this version.",
         rich_help_panel=NETWORK,
         show_default=False,
     ),

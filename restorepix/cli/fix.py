@@ -18,6 +18,7 @@ from restorepix.cli.common import (
     Debug,
     Device,
     Dilate,
+    Download,
     DryRun,
     Exclude,
     FailOnReview,
@@ -42,8 +43,10 @@ from restorepix.cli.common import (
     To,
     Verbose,
     Weights,
+    WeightsRepo,
     report_errors,
 )
+from restorepix.cli.models import fetch_missing
 from restorepix.cli.streams import is_stdout_terminal, write_bytes
 from restorepix.errors import ExitCode, UsageError
 from restorepix.options import RestoreOptions, WalkOptions
@@ -71,6 +74,8 @@ def fix(
     preserve_times: PreserveTimes = DEFAULTS.preserve_times,
     device: Device = DEFAULTS.device,
     weights: Weights = DEFAULTS.weights,
+    download: Download = DEFAULTS.download,
+    weights_repo: WeightsRepo = DEFAULTS.weights_repo,
     threads: Threads = DEFAULTS.threads,
     dry_run: DryRun = False,
     fail_on_review: FailOnReview = False,
@@ -114,6 +119,8 @@ def fix(
             max_mpixels=max_mpixels,
             device=device,
             weights=weights,
+            download=download,
+            weights_repo=weights_repo,
             threads=threads,
         )
         walk = WalkOptions(tuple(include or ()), tuple(exclude or ()), follow_links)
@@ -167,6 +174,7 @@ def _fix_files(
         return ExitCode.OK
     if not plan.jobs:
         return finish_run([], 0.0, talk)
+    fetch_missing(options, talk)
     repair = build_repair(options)
     talk.say(f"running on {repair.device}")
     return run_plan(plan, options, repair, talk, debug=debug)
@@ -183,5 +191,6 @@ def _fix_stdin(mask: Path, output: Path | None, options: RestoreOptions) -> None
         raise UsageError("-: expected a picture on stdin, found a terminal.")
     if is_stdout_terminal():
         raise UsageError("-: the picture would be written to a terminal. Redirect stdout.")
+    fetch_missing(options, Talk(quiet=True))
     data = sys.stdin.buffer.read()
     write_bytes(restore_stream(data, mask, options, build_repair(options)))
