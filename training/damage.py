@@ -114,7 +114,7 @@ def composite_layer(image: Floats, alpha: Floats, color: Color, mode: Mode) -> F
         return np.asarray(255 - (255 - image) * (1 - weight * paint / 255), np.float32)
     if mode == "multiply":
         return np.asarray(image * (1 - weight * (1 - paint / 255)), np.float32)
-    target = _blur(image, 3) if mode == "blur" else paint
+    target = blur(image, 3) if mode == "blur" else paint
     return np.asarray(image + weight * (target - image), np.float32)
 
 
@@ -130,36 +130,38 @@ def _find_changes(
 # Soft shapes: (H, W) float32 in [0, 1].
 
 
-def _to_alpha(drawing: Image.Image | npt.NDArray[np.uint8]) -> Floats:
+def to_alpha(drawing: Image.Image | npt.NDArray[np.uint8]) -> Floats:
+    """A drawing in [0, 255] as (H, W) float32 in [0, 1]."""
     return np.multiply(np.asarray(drawing, np.float32), 1 / 255, dtype=np.float32)
 
 
-def _blur(values: Floats, sigma_px: float) -> Floats:
+def blur(values: Floats, sigma_px: float) -> Floats:
+    """Gaussian blur of (H, W) or (H, W, C)."""
     return np.asarray(cv2.GaussianBlur(values, (0, 0), sigma_px), np.float32)
 
 
-def _soften(mask: npt.NDArray[np.uint8], sigma_px: float) -> Floats:
+def soften(mask: npt.NDArray[np.uint8], sigma_px: float) -> Floats:
     """A binary shape with soft edges; the gain keeps 1 px lines from vanishing."""
-    return np.minimum(1.5 * _blur(mask.astype(np.float32), sigma_px), 1)
+    return np.minimum(1.5 * blur(mask.astype(np.float32), sigma_px), 1)
 
 
-def _draw_fine(draw: Draw, height: int, width: int, rng: np.random.Generator) -> Floats:
+def draw_fine(draw: Draw, height: int, width: int, rng: np.random.Generator) -> Floats:
     """A shape drawn twice as large and averaged down: half as thick, with smooth edges."""
     large = draw(2 * height, 2 * width, rng).astype(np.float32)
     fine = cv2.resize(large, (width, height), interpolation=cv2.INTER_AREA)
     return np.minimum(1.4 * np.asarray(fine, np.float32), 1)
 
 
-def _mottle(height: int, width: int, rng: np.random.Generator, low: float, cell_px: int) -> Floats:
+def mottle(height: int, width: int, rng: np.random.Generator, low: float, cell_px: int) -> Floats:
     """Smooth noise between ``low`` and 1, with grains of about ``cell_px``."""
     coarse = rng.random((height // cell_px + 2, width // cell_px + 2), np.float32)
     noise = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
     return np.asarray(low + (1 - low) * np.clip(noise, 0, 1), np.float32)
 
 
-def _ring(alpha: Floats, reach_px: float) -> Floats:
+def ring(alpha: Floats, reach_px: float) -> Floats:
     """The surround of a shape, fading out over about ``reach_px``."""
-    return np.clip(2 * _blur(alpha, reach_px) - alpha, 0, 1)
+    return np.clip(2 * blur(alpha, reach_px) - alpha, 0, 1)
 
 
 def _write_text(
@@ -175,7 +177,7 @@ def _write_text(
     canvas = Image.new("L", (width, height))
     font = _load_font(size_px, font_file)
     ImageDraw.Draw(canvas).text(at, text, fill=255, font=font, stroke_width=stroke_px)
-    return _to_alpha(canvas)
+    return to_alpha(canvas)
 
 
 def _load_font(
@@ -191,7 +193,8 @@ def _pick_font(rng: np.random.Generator, fonts: Sequence[Path]) -> Path | None:
 # Painters: one kind of damage each.
 
 
-def _jitter(color: Color, rng: np.random.Generator, spread: float = 12) -> Color:
+def jitter_color(color: Color, rng: np.random.Generator, spread: float = 12) -> Color:
+    """A colour near ``color``: normal noise of ``spread`` levels on each channel."""
     red, green, blue = (float(np.clip(c + rng.normal(0, spread), 0, 255)) for c in color)
     return red, green, blue
 
@@ -210,44 +213,44 @@ def _paint_scratches(image: Floats, rng: np.random.Generator, fonts: Sequence[Pa
     odds = [odd for odd, _, _ in _SCRATCH_LOOKS]
     for _ in range(int(rng.integers(2, 5))):
         if rng.random() < 0.75:
-            shape = _draw_fine(draw_scratches, height, width, rng)
+            shape = draw_fine(draw_scratches, height, width, rng)
         else:
-            shape = _soften(draw_scratches(height, width, rng), rng.uniform(0.4, 0.9))
+            shape = soften(draw_scratches(height, width, rng), rng.uniform(0.4, 0.9))
         fading = rng.uniform(0.3, 1) if rng.random() < 0.4 else 0.85
-        alpha = shape * _mottle(height, width, rng, fading, 40)
+        alpha = shape * mottle(height, width, rng, fading, 40)
         _, mode, color = _SCRATCH_LOOKS[int(rng.choice(len(odds), p=odds))]
         if rng.random() < 0.3:
-            image = composite_layer(image, 0.8 * _ring(shape, 2), (0, 0, 0), "blur")
+            image = composite_layer(image, 0.8 * ring(shape, 2), (0, 0, 0), "blur")
         if rng.random() < 0.3:
             halo_mode: Mode = "screen" if mode == "multiply" else "multiply"
-            image = composite_layer(image, 0.35 * _ring(shape, 1.5), (100, 95, 90), halo_mode)
-        image = composite_layer(image, alpha, _jitter(color, rng), mode)
+            image = composite_layer(image, 0.35 * ring(shape, 1.5), (100, 95, 90), halo_mode)
+        image = composite_layer(image, alpha, jitter_color(color, rng), mode)
     return image
 
 
 def _paint_dust(image: Floats, rng: np.random.Generator, fonts: Sequence[Path]) -> Floats:
     height, width = image.shape[:2]
-    alpha = _soften(draw_dust(height, width, rng), rng.uniform(0.5, 1.0))
+    alpha = soften(draw_dust(height, width, rng), rng.uniform(0.5, 1.0))
     if rng.random() < 0.7:
-        return composite_layer(image, 0.95 * alpha, _jitter((245, 243, 238), rng), "replace")
-    return composite_layer(image, 0.9 * alpha, _jitter((50, 46, 42), rng), "multiply")
+        return composite_layer(image, 0.95 * alpha, jitter_color((245, 243, 238), rng), "replace")
+    return composite_layer(image, 0.9 * alpha, jitter_color((50, 46, 42), rng), "multiply")
 
 
 def _paint_hair(image: Floats, rng: np.random.Generator, fonts: Sequence[Path]) -> Floats:
     height, width = image.shape[:2]
-    alpha = _soften(draw_hair(height, width, rng), rng.uniform(0.5, 1.0))
+    alpha = soften(draw_hair(height, width, rng), rng.uniform(0.5, 1.0))
     if rng.random() < 0.5:
-        return composite_layer(image, 0.9 * alpha, _jitter((235, 235, 230), rng), "screen")
-    return composite_layer(image, 0.9 * alpha, _jitter((35, 30, 28), rng), "multiply")
+        return composite_layer(image, 0.9 * alpha, jitter_color((235, 235, 230), rng), "screen")
+    return composite_layer(image, 0.9 * alpha, jitter_color((35, 30, 28), rng), "multiply")
 
 
 def _paint_fold(image: Floats, rng: np.random.Generator, fonts: Sequence[Path]) -> Floats:
     height, width = image.shape[:2]
-    shape = _draw_fine(draw_fold, height, width, rng)
-    image = composite_layer(image, 0.4 * _ring(shape, 3), (70, 62, 55), "multiply")
-    flaking = _mottle(height, width, rng, rng.uniform(0, 0.5), 4)
-    paper = np.minimum(1.6 * shape * flaking, 1) * _mottle(height, width, rng, 0.5, 30)
-    return composite_layer(image, paper, _jitter((232, 226, 212), rng), "replace")
+    shape = draw_fine(draw_fold, height, width, rng)
+    image = composite_layer(image, 0.4 * ring(shape, 3), (70, 62, 55), "multiply")
+    flaking = mottle(height, width, rng, rng.uniform(0, 0.5), 4)
+    paper = np.minimum(1.6 * shape * flaking, 1) * mottle(height, width, rng, 0.5, 30)
+    return composite_layer(image, paper, jitter_color((232, 226, 212), rng), "replace")
 
 
 _CAPTION_LOOKS: tuple[tuple[Color, Color | None], ...] = (
@@ -326,7 +329,7 @@ def draw_seven_segment(text: str, height_px: int) -> Floats:
         for start, end in bars:
             cv2.line(canvas, place(index, *start), place(index, *end), 255, bar)
     small = (-(-size[1] // fine), -(-size[0] // fine))
-    return _to_alpha(np.asarray(cv2.resize(canvas, small, interpolation=cv2.INTER_AREA), np.uint8))
+    return to_alpha(np.asarray(cv2.resize(canvas, small, interpolation=cv2.INTER_AREA), np.uint8))
 
 
 def _paint_date(image: Floats, rng: np.random.Generator, fonts: Sequence[Path]) -> Floats:
@@ -342,18 +345,18 @@ def _paint_date(image: Floats, rng: np.random.Generator, fonts: Sequence[Path]) 
     left = int((width - digits.shape[1]) * rng.uniform(0.9, 0.97))
     core = np.zeros((height, width), np.float32)
     core[top : top + digits.shape[0], left : left + digits.shape[1]] = digits
-    glow = np.asarray(np.minimum(1.6 * _blur(core, max(1.0, digits.shape[0] / 9)), 1), np.float32)
+    glow = np.asarray(np.minimum(1.6 * blur(core, max(1.0, digits.shape[0] / 9)), 1), np.float32)
     image = composite_layer(image, 0.7 * glow, (255, 70, 5), "screen")
-    return composite_layer(image, 0.95 * core, _jitter((255, 165, 50), rng, 8), "replace")
+    return composite_layer(image, 0.95 * core, jitter_color((255, 165, 50), rng, 8), "replace")
 
 
 def _paint_stain(image: Floats, rng: np.random.Generator, fonts: Sequence[Path]) -> Floats:
     height, width = image.shape[:2]
     size = max(4, int(min(height, width) * rng.uniform(0.1, 0.22)))
     shape = draw_logo(height, width, rng, size)
-    soft = _soften(shape, max(1.0, size / 20))
-    rim = np.clip(soft - _blur(soft, max(1.0, size / 10)), 0, 1)  # where the liquid dried last
-    tint = _jitter((168, 122, 70), rng)
+    soft = soften(shape, max(1.0, size / 20))
+    rim = np.clip(soft - blur(soft, max(1.0, size / 10)), 0, 1)  # where the liquid dried last
+    tint = jitter_color((168, 122, 70), rng)
     image = composite_layer(image, soft * rng.uniform(0.5, 0.9), tint, "multiply")
     return composite_layer(image, rim, (120, 80, 45), "multiply")
 
@@ -361,10 +364,10 @@ def _paint_stain(image: Floats, rng: np.random.Generator, fonts: Sequence[Path])
 def _paint_blob(image: Floats, rng: np.random.Generator, fonts: Sequence[Path]) -> Floats:
     height, width = image.shape[:2]
     size = max(4, int(min(height, width) * rng.uniform(0.06, 0.14)))
-    alpha = _soften(draw_logo(height, width, rng, size), 1.0)
+    alpha = soften(draw_logo(height, width, rng, size), 1.0)
     colors: tuple[Color, ...] = ((236, 230, 216), (28, 32, 60), (60, 40, 30))  # paper, ink, glue
     color = colors[int(rng.integers(len(colors)))]
-    return composite_layer(image, 0.98 * alpha, _jitter(color, rng), "replace")
+    return composite_layer(image, 0.98 * alpha, jitter_color(color, rng), "replace")
 
 
 def _paint_watermark(image: Floats, rng: np.random.Generator, fonts: Sequence[Path]) -> Floats:
@@ -378,10 +381,10 @@ def _paint_watermark(image: Floats, rng: np.random.Generator, fonts: Sequence[Pa
         length = _load_font(size, font_file).getlength(text)
         at = ((width - length) / 2, height / 2 - 0.6 * size)
         alpha = _write_text(height, width, text, at, size, font_file, max(1, size // 16))
-        ring = np.zeros((height, width), np.uint8)
+        oval = np.zeros((height, width), np.uint8)
         axes = (max(1, int(0.62 * length)), max(1, int(1.4 * size)))
-        cv2.ellipse(ring, (width // 2, height // 2), axes, 0, 0, 360, 255, max(1, size // 8), 16)
-        alpha = np.maximum(alpha, _to_alpha(ring))
+        cv2.ellipse(oval, (width // 2, height // 2), axes, 0, 0, 360, 255, max(1, size // 8), 16)
+        alpha = np.maximum(alpha, to_alpha(oval))
     else:  # the name repeated on a diagonal grid
         alpha = _tile_text(height, width, text, size, font_file, rng.uniform(15, 40))
     return composite_layer(image, opacity * alpha, color, "replace")
@@ -400,7 +403,7 @@ def _tile_text(
             pen.text((left, top), text, fill=255, font=font)
     left, top = (side - width) // 2, (side - height) // 2
     turned = canvas.rotate(angle, Image.Resampling.BILINEAR)
-    return _to_alpha(turned.crop((left, top, left + width, top + height)))
+    return to_alpha(turned.crop((left, top, left + width, top + height)))
 
 
 _Painter = Callable[[Floats, np.random.Generator, Sequence[Path]], Floats]
