@@ -113,7 +113,7 @@ def _measure_curve(page: Page) -> Curve:
     some = some[np.isfinite(some)]
     if pixels.dtype == np.uint16:
         low, high = 0.0, 65535.0
-        dark = 1.0 if _is_linear(page.icc) else _DARK_UINT16
+        dark = 1.0 if is_linear(page.icc) else _DARK_UINT16
     else:
         low, high = _measure_range(pixels, some)
         dark = _DARK_FLOAT
@@ -147,7 +147,7 @@ def _solve_strength(median: float) -> float:
     return high
 
 
-def _is_linear(icc: bytes | None) -> bool:
+def is_linear(icc: bytes | None) -> bool:
     """Return whether an ICC profile's tone curve is linear (ICC.1:2010, 7.3.1, 10.5, 10.15)."""
     if icc is None or len(icc) < 132:
         return False

@@ -87,12 +87,27 @@ def print_plan(plan: Plan, talk: Talk) -> None:
 
 
 def run_plan(
-    plan: Plan, options: RestoreOptions, repair: Repair, talk: Talk, *, debug: bool
+    plan: Plan,
+    options: RestoreOptions,
+    repair: Repair,
+    talk: Talk,
+    *,
+    debug: bool,
+    page: Path | None = None,
 ) -> ExitCode:
     """Carry out a plan, telling of each result as it comes; return the exit code.
 
+    Args:
+        plan: what to do.
+        options: how.
+        repair: what finds and repaints holes.
+        talk: where to print.
+        debug: stop at a fault of ours.
+        page: where to write the page of ``--report``, if anywhere.
+
     Raises:
         KeyboardInterrupt: after the summary of what was done until then.
+        WriteError: the page cannot be written; everything else is done.
     """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
@@ -127,7 +142,25 @@ def run_plan(
             soft_wrap=True,
         )
         raise
-    return finish_run(results, time.perf_counter() - begin, talk)
+    code = finish_run(results, time.perf_counter() - begin, talk)
+    if page is not None:
+        _save_page(plan, results, page, options, talk)
+    return code
+
+
+def _save_page(
+    plan: Plan, results: Sequence[Result], page: Path, options: RestoreOptions, talk: Talk
+) -> None:
+    from rich.text import Text
+
+    from restorepix.cli.report import save_page
+    from restorepix.gallery.entries import collect_entries
+    from restorepix.gallery.page import title_jobs
+    from restorepix.report import show_name
+
+    entries = collect_entries(plan.jobs, results, options.dilate)
+    save_page(entries, page, title_jobs(plan.jobs), talk, options.max_mpixels)
+    talk.say(Text(f"report: {show_name(str(page))}"))
 
 
 def finish_run(

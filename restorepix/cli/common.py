@@ -282,6 +282,16 @@ AsJson = Annotated[
         rich_help_panel=REPORT,
     ),
 ]
+ReportPage = Annotated[
+    Path | None,
+    typer.Option(
+        "--report",
+        metavar="FILE.html",
+        help="Write a page that shows every photograph before and after (docs/report.md).",
+        rich_help_panel=REPORT,
+        show_default=False,
+    ),
+]
 Quiet = Annotated[
     bool, typer.Option("--quiet", "-q", help="Print failures only.", rich_help_panel=REPORT)
 ]

@@ -37,6 +37,7 @@ from restorepix.cli.common import (
     PreserveTimes,
     Provenance,
     Quiet,
+    ReportPage,
     Strip,
     Talk,
     Threads,
@@ -80,6 +81,7 @@ def fix(
     dry_run: DryRun = False,
     fail_on_review: FailOnReview = False,
     as_json: AsJson = False,
+    report: ReportPage = None,
     quiet: Quiet = False,
     verbose: Verbose = False,
     log_file: LogFile = None,
@@ -138,6 +140,8 @@ def fix(
                     "- (stdin to stdout) cannot be combined with other inputs, --files-from, "
                     "--json, --dry-run or --in-place."
                 )
+            if report is not None:
+                raise UsageError("--report shows files: a picture on stdin leaves none.")
             _fix_stdin(mask, output, options)
             return
         code = _fix_files(
@@ -149,6 +153,7 @@ def fix(
             Talk(quiet=quiet, verbose=verbose, as_json=as_json, fail_on_review=fail_on_review),
             dry_run=dry_run,
             debug=debug,
+            page=report,
         )
         raise typer.Exit(code)
 
@@ -163,10 +168,15 @@ def _fix_files(
     *,
     dry_run: bool,
     debug: bool,
+    page: Path | None,
 ) -> ExitCode:
     from restorepix.pipeline import build_repair
     from restorepix.plan import build_plan
 
+    if page is not None:
+        from restorepix.gallery.page import check_place
+
+        check_place(page)
     plan = build_plan(paths, mask, output, options, walk)
     say_ignored(plan, talk)
     if dry_run:
@@ -177,7 +187,7 @@ def _fix_files(
     fetch_missing(options, talk)
     repair = build_repair(options)
     talk.say(f"running on {repair.device}")
-    return run_plan(plan, options, repair, talk, debug=debug)
+    return run_plan(plan, options, repair, talk, debug=debug, page=page)
 
 
 def _fix_stdin(mask: Path, output: Path | None, options: RestoreOptions) -> None:
