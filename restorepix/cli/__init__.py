@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from restorepix import __version__
-from restorepix.cli import fix, models, report, undo, verify
+from restorepix.cli import fix, models, report, review, undo, verify
 from restorepix.cli.help import Command, Group
 from restorepix.cli.streams import escape_what_cannot_be_encoded, open_missing_streams
 from restorepix.errors import ExitCode
@@ -33,6 +33,7 @@ app.command(cls=Command, no_args_is_help=True)(fix.fix)
 app.command(cls=Command, no_args_is_help=True)(verify.verify)
 app.command(cls=Command, no_args_is_help=True)(undo.undo)
 app.command(cls=Command, no_args_is_help=True)(report.report)
+app.command(cls=Command, no_args_is_help=True)(review.review)
 app.add_typer(models.app, name="models", cls=Group)
 
 

@@ -45,7 +45,8 @@ class Entry:
     after: Path | None
     """The output; None when there is none."""
     mask: Path | None = None
-    """The mask that was kept, or given; None when there is none to show."""
+    """The mask that was kept, or given; that of a repair that was rejected too. None when there is
+    none to show."""
     dilate: int = 0
     """Pixels by which the holes of ``mask`` were grown."""
     journal: JournalEntry | None = None
@@ -199,14 +200,17 @@ def _locate_entry(
         before = locate_input(result.input, result.output, inside)
         if before is None and originals is not None:
             before = _find_below(originals, journal.key)
+    decision = decisions.get(journal.key)
+    is_repaired = bool(result.hole_pixels)
+    is_rejected = decision is not None and decision.choice == "rejected"
     return Entry(
         key=journal.key,
         result=result,
         before=before,
         after=after if result.status != "failed" and after.exists() else None,
-        mask=find_kept_mask(run_folder, journal.key) if result.hole_pixels else None,
+        mask=find_kept_mask(run_folder, journal.key) if is_repaired or is_rejected else None,
         journal=journal,
-        decision=decisions.get(journal.key),
+        decision=decision,
     )
 
 

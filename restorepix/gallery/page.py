@@ -191,6 +191,35 @@ def render_previews(
     )
 
 
+def render_thumb(
+    entry: Entry, original: bool, max_mpixels: float = DEFAULT_MAX_MPIXELS
+) -> bytes | None:
+    """Return the small picture of a photograph, or None when there is none.
+
+    Args:
+        entry: the photograph.
+        original: show the original though there is an output.
+        max_mpixels: largest picture to decode, in millions of pixels.
+    """
+    shown = _render_one(entry, original, THUMB_PX, max_mpixels)
+    return None if shown is None else encode_thumb(shown.pixels)
+
+
+def render_view(
+    entry: Entry, original: bool, fit_px: int, max_mpixels: float = DEFAULT_MAX_MPIXELS
+) -> bytes | None:
+    """Return a picture of a photograph no larger than ``fit_px``, or None when there is none."""
+    shown = _render_one(entry, original, fit_px, max_mpixels)
+    return None if shown is None else encode_view(shown.pixels)
+
+
+def _render_one(entry: Entry, original: bool, fit_px: int, max_mpixels: float) -> Shown | None:
+    page = _read_mask(entry, [])[1] if entry.before and entry.mask is not None else 0
+    paths = [entry.before] if original else [entry.after, entry.before]
+    shown = (_render_file(path, None, page, max_mpixels, fit_px, []) for path in paths)
+    return next((one for one in shown if one is not None), None)
+
+
 def build_card(entry: Entry, previews: Previews | None) -> dict[str, Any]:
     """Return what the page knows of a photograph, as JSON values; pictures come later."""
     result = entry.result

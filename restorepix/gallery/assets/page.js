@@ -354,6 +354,7 @@
     updateButtons(card);
   }
   function setPicture(image, address) {
+    delete image.dataset.full;
     if (address) image.src = locate(address);
     else image.removeAttribute("src");
   }
@@ -641,7 +642,25 @@
   fillSheet();
   setSplit(50);
   filter();
-  hooks.start({ cards, run, make, print, show, move, refresh, filter, setZoom, setPicture,
-    current: () => current, zoom: () => zoom });
+  hooks.start({
+    cards, make, print,
+    current: () => current,
+    redraw() {
+      if (current < 0) return;
+      fillStage(cards[current]);
+      fillFacts(cards[current]);
+    },
+    // A photograph has changed: show that, and perhaps go on to the next one.
+    settle(index, goesOn) {
+      const next = visible[visible.indexOf(index) + 1];
+      refresh(index);
+      filter();
+      if (current !== index) return;
+      if (goesOn && next !== undefined) {
+        history.replaceState(history.state, "", `#${next + 1}`);
+        show(next);
+      } else show(index);
+    },
+  });
   sync();
 })();
