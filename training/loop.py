@@ -29,6 +29,7 @@ from restorepix.models.generator import Generator, GeneratorConfig
 from training.data import Batches, open_cache
 from training.losses import hole_l1, hole_log_mse
 from training.masks import Mask, build_mask_bank, find_fonts
+from training.muon import Muon
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
@@ -45,8 +46,14 @@ class TrainConfig:
     """Side of the square crops."""
     masks: int = 16384
     """Masks in the bank."""
+    thin_share: float = 0.0
+    """Thin kinds are repeated until they cover a share between 0 and this; 0 draws them once."""
+    optimizer: str = "adamw"
+    """``adamw``, or ``muon`` for the inner convolutions with AdamW for stems, heads and biases."""
     lr: float = 1e-3
     """Peak learning rate; a linear warm-up leads to it, a cosine from it to ``lr_end``."""
+    adamw_lr: float = 4e-4
+    """Peak rate of what AdamW trains beside Muon; it follows the same curve."""
     lr_end: float = 1e-6
     """Learning rate of the last step."""
     warmup: int = 200
@@ -100,6 +107,34 @@ def learning_rate(config: TrainConfig, step: int) -> float:
     return config.lr_end + (config.lr - config.lr_end) * (1 + math.cos(math.pi * done)) / 2
 
 
+def build_optimizers(model: torch.nn.Module, train: TrainConfig) -> list[torch.optim.Optimizer]:
+    """The optimizers of a run; each group's ``peak`` is its rate where the curve is highest.
+
+    Raises:
+        ValueError: ``train.optimizer`` is not known.
+    """
+    if train.optimizer not in ("adamw", "muon"):
+        msg = f"optimizer: expected 'adamw' or 'muon', found {train.optimizer!r}"
+        raise ValueError(msg)
+    inner: list[Tensor] = []
+    others: list[Tensor] = []
+    for name, parameter in model.named_parameters():
+        is_edge = name.endswith(("stem.weight", "head.weight"))
+        is_inner = train.optimizer == "muon" and parameter.ndim == 4 and not is_edge
+        (inner if is_inner else others).append(parameter)
+    peak = train.adamw_lr if inner else train.lr
+    optimizers: list[torch.optim.Optimizer] = [
+        torch.optim.AdamW(
+            [{"params": others, "peak": peak}],
+            lr=peak, betas=(0.9, 0.99), weight_decay=train.weight_decay,
+        )
+    ]  # fmt: skip
+    if inner:
+        groups = [{"params": inner, "peak": train.lr}]
+        optimizers.append(Muon(groups, lr=train.lr, weight_decay=train.weight_decay))
+    return optimizers
+
+
 class Trainer:
     """The state of a run: model, its moving average, optimizer, and the step reached."""
 
@@ -113,9 +148,7 @@ class Trainer:
         model = Generator(generator).to(device)
         self.model = model.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
         self.average = copy.deepcopy(self.model).eval()
-        self.optimizer = torch.optim.AdamW(
-            self.model.parameters(), lr=train.lr, betas=(0.9, 0.99), weight_decay=train.weight_decay
-        )
+        self.optimizers = build_optimizers(self.model, train)
         self.step = 0
         self._attends = generator.attention
         self._loss = torch.compile(self._compute_loss) if train.compile else self._compute_loss
@@ -140,17 +173,20 @@ class Trainer:
         config = self.config
         attends = self._attends and self.step >= config.attention_from * config.steps
         self.model.config = self.average.config = replace(self.model.config, attention=attends)
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(config, self.step)
+        share = learning_rate(config, self.step) / config.lr
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = share * group["peak"]
         image = image.contiguous(memory_format=torch.channels_last)
         loss, refined, coarse = self._loss(image, mask)
         if not bool(torch.isfinite(loss)):
             msg = f"loss is {loss.item()} at step {self.step}; lower the learning rate"
             raise FloatingPointError(msg)
-        self.optimizer.zero_grad(set_to_none=True)
+        self.model.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
-        self.optimizer.step()
+        for optimizer in self.optimizers:
+            optimizer.step()
         decay = min(config.ema, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
             averages = list(self.average.parameters())
@@ -165,19 +201,14 @@ class Trainer:
         fresh.mkdir(parents=True)
         save_file(_plain(self.model.state_dict()), fresh / "model.safetensors")
         save_file(_plain(self.average.state_dict()), fresh / "ema.safetensors")
+        states = self._optimizer_states()
         for moment in MOMENTS:
-            states = {
-                name: self.optimizer.state[parameter][moment]
-                for name, parameter in self.model.named_parameters()
-                if parameter in self.optimizer.state
-            }
-            save_file(_plain(states), fresh / f"{moment}.safetensors")
+            moments = {name: state[moment] for name, state in states.items() if moment in state}
+            save_file(_plain(moments), fresh / f"{moment}.safetensors")
         about = {
             "step": self.step,
             "optimizer_steps": {
-                name: int(self.optimizer.state[parameter]["step"])
-                for name, parameter in self.model.named_parameters()
-                if parameter in self.optimizer.state
+                name: int(state["step"]) for name, state in states.items() if "step" in state
             },
             "train": asdict(self.config),
             "generator": asdict(self.model.config),
@@ -194,14 +225,32 @@ class Trainer:
         moments = {moment: load_file(folder / f"{moment}.safetensors") for moment in MOMENTS}
         about = json.loads((folder / "state.json").read_text())
         self.step = about["step"]
+        owners = {
+            parameter: optimizer
+            for optimizer in self.optimizers
+            for group in optimizer.param_groups
+            for parameter in group["params"]
+        }
         for name, parameter in self.model.named_parameters():
             if name not in moments["exp_avg"]:  # a branch that has not joined yet
                 continue
-            taken = float(about["optimizer_steps"][name])
-            state: dict[str, Tensor] = {"step": torch.tensor(taken)}
-            for moment in MOMENTS:
-                state[moment] = torch.empty_like(parameter).copy_(moments[moment][name])
-            self.optimizer.state[parameter] = state
+            state = {
+                moment: torch.empty_like(parameter).copy_(saved[name])
+                for moment, saved in moments.items()
+                if name in saved
+            }
+            if name in about["optimizer_steps"]:
+                state["step"] = torch.tensor(float(about["optimizer_steps"][name]))
+            owners[parameter].state[parameter] = state
+
+    def _optimizer_states(self) -> dict[str, dict[str, Tensor]]:
+        """What the optimizers keep, by name; a parameter that was never updated is left out."""
+        names = {parameter: name for name, parameter in self.model.named_parameters()}
+        return {
+            names[parameter]: state
+            for optimizer in self.optimizers
+            for parameter, state in optimizer.state.items()
+        }
 
     def start_from(self, weights: Path) -> None:
         """Take initial weights from a safetensors file of the same architecture."""
@@ -252,7 +301,7 @@ def main() -> None:
     pixels, index = open_cache(options.cache, device)
     bank = build_mask_bank(
         train.crop_px, train.masks, train.seed,
-        fonts=find_fonts(), elements=read_elements(options.elements),
+        fonts=find_fonts(), elements=read_elements(options.elements), thin_share=train.thin_share,
     )  # fmt: skip
     batches = Batches(pixels, index, torch.from_numpy(bank).to(device), train.batch, train.seed)
     began = saved = time.monotonic()

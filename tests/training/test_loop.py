@@ -43,17 +43,19 @@ def train(trainer: Trainer, until: int) -> list[tuple[float, float]]:
     return [trainer.take_step(*batches.draw(trainer.step)) for _ in range(until - trainer.step)]
 
 
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 @pytest.mark.parametrize("pause", [4, 8])  # before and after attention joins
-def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tmp_path, pause):
-    whole = Trainer(CONFIG, TINY, CPU)
-    losses = train(whole, CONFIG.steps)
-    first = Trainer(CONFIG, TINY, CPU)
+def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tmp_path, pause, optimizer):
+    config = dataclasses.replace(CONFIG, optimizer=optimizer)
+    whole = Trainer(config, TINY, CPU)
+    losses = train(whole, config.steps)
+    first = Trainer(config, TINY, CPU)
     train(first, pause)
     first.save(tmp_path / "checkpoint")
-    second = Trainer(CONFIG, TINY, CPU)
+    second = Trainer(config, TINY, CPU)
     second.load(tmp_path / "checkpoint")
     assert second.step == pause
-    assert train(second, CONFIG.steps) == losses[pause:]
+    assert train(second, config.steps) == losses[pause:]
     for model in ("model", "average"):
         ours, theirs = (getattr(t, model).state_dict() for t in (second, whole))
         for name in theirs:

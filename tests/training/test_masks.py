@@ -75,3 +75,14 @@ def test_a_bank_is_reproducible_and_every_mask_has_a_hole_of_allowed_size():
     shares = bank.mean(axis=(1, 2))
     assert shares.min() >= 0.004
     assert shares.max() <= 0.5
+
+
+def test_a_thin_share_makes_thin_masks_denser_and_leaves_the_others_alone():
+    thin, thick = {"scratch": 1.0}, {"box": 1.0}
+    plain = build_mask_bank(64, 60, 3, mix=thin)
+    dense = build_mask_bank(64, 60, 3, mix=thin, thin_share=0.3)
+    assert dense.mean() > plain.mean() + 0.05
+    assert dense.mean(axis=(1, 2)).max() <= 0.5
+    assert np.array_equal(
+        build_mask_bank(64, 20, 3, mix=thick), build_mask_bank(64, 20, 3, mix=thick, thin_share=0.3)
+    )
