@@ -12,13 +12,19 @@ Pathak et al., "Context Encoders: Feature Learning by Inpainting" (CVPR 2016), i
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+import cv2
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from restorepix.errors import UnsupportedError
 from restorepix.models.lab.answer import Answer, pad_to_multiple
 
 FILL = (2 * 117 / 255 - 1, 2 * 104 / 255 - 1, 2 * 123 / 255 - 1)
@@ -128,7 +134,9 @@ class ContextEncoderConfig:
     channels: int = 64
     """Of the first layer; the others are multiples."""
     noise: int = 0
-    """Random numbers that join the waist."""
+    """Random numbers that join the waist; zeros in evaluation mode."""
+    overlap: int = 4
+    """Form ``center``: pixels by which the prediction reaches over what is hidden, on each side."""
 
 
 def _encode(inputs: int, outputs: int, *, norm: bool = True) -> nn.Sequential:
@@ -204,32 +212,27 @@ class ContextEncoder(nn.Module):
         waist = self.squeeze(image, mask)
         if self.config.noise:
             shape = (len(waist), self.config.noise, *waist.shape[2:])
-            waist = torch.cat([waist, torch.randn(shape, device=waist.device).to(waist.dtype)], 1)
+            draw = torch.randn if self.training else torch.zeros
+            waist = torch.cat([waist, draw(shape, device=waist.device, dtype=waist.dtype)], 1)
         return self.decoder(self.open(waist))
 
     def forward(self, image: Tensor, mask: Tensor) -> Answer:
-        """Predict the hole's content, in whole pictures of the input's size.
+        """Predict the hole's content; any size.
+
+        The form ``whole`` with a dense waist resizes to 128 px and back. The form ``center`` looks
+        at one window of 128 px around the middle of each connected part of the hole; elsewhere its
+        answer is grey.
 
         Args:
-            image: (B, 3, H, W) float in [-1, 1]. The form ``whole`` with a pointwise waist takes
-                any size; the same with a dense waist resizes to 128 px and back; ``center`` takes
-                128 px windows and is grey outside the middle.
+            image: (B, 3, H, W) float in [-1, 1].
             mask: (B, 1, H, W) float in {0, 1}, 1 = hole.
 
         Raises:
-            ValueError: ``center`` with another size, or a hole that leaves its middle.
+            UnsupportedError: ``center``, and a part of the hole is larger than what it predicts.
         """
         height, width = image.shape[-2:]
         if self.config.form == "center":
-            if (height, width) != (WINDOW_PX, WINDOW_PX):
-                msg = f"form center takes windows of {WINDOW_PX} px, found {height} x {width}"
-                raise ValueError(msg)
-            edge = (WINDOW_PX - CENTER_PX) // 2
-            inside = functional.pad(mask.new_ones(1, 1, CENTER_PX, CENTER_PX), (edge,) * 4)
-            if bool((mask * (1 - inside)).any()):
-                msg = f"form center fills the middle {CENTER_PX} px; the hole reaches outside"
-                raise ValueError(msg)
-            predicted = functional.pad(self.predict(image, inside.expand_as(mask)), (edge,) * 4)
+            predicted = self._fill_parts(image, mask)
         elif self.config.waist == "dense":
             small = functional.adaptive_max_pool2d(mask, WINDOW_PX)
             seen = _resize(fill_hole(image, mask), (WINDOW_PX, WINDOW_PX))
@@ -239,6 +242,53 @@ class ContextEncoder(nn.Module):
             predicted = self.predict(padded.image, padded.mask)[..., :height, :width]
         predicted = predicted.to(image.dtype)
         return Answer(predicted, predicted)
+
+    @property
+    def hidden_px(self) -> int:
+        """Side of the square that the form ``center`` hides and fills."""
+        return CENTER_PX - 2 * self.config.overlap
+
+    def hide_center(self, image: Tensor) -> Tensor:
+        """(B, 1, 128, 128) mask of what the form ``center`` hides of 128 px windows."""
+        mask = image.new_zeros(len(image), 1, WINDOW_PX, WINDOW_PX)
+        edge = (WINDOW_PX - self.hidden_px) // 2
+        mask[..., edge:-edge, edge:-edge] = 1
+        return mask
+
+    def _fill_parts(self, image: Tensor, mask: Tensor) -> Tensor:
+        predicted = torch.zeros_like(image)
+        # Beyond the picture nothing is known: windows at its border see the fill colour there.
+        reach = WINDOW_PX // 2
+        framed = functional.pad(fill_hole(image, mask), (reach,) * 4, value=math.nan)
+        colour = image.new_tensor(FILL)[:, None, None]
+        framed = torch.where(framed.isnan(), colour, framed)
+        for sample, box in self._find_parts(mask):
+            top, left, height, width = box
+            # The window's middle is on the part's; framing has moved everything by ``reach``.
+            row, column = top + height // 2, left + width // 2
+            window = framed[sample, None, :, row : row + WINDOW_PX, column : column + WINDOW_PX]
+            middle = self.predict(window, self.hide_center(window))[0].to(image.dtype)
+            down, across = CENTER_PX // 2 - height // 2, CENTER_PX // 2 - width // 2
+            predicted[sample, :, top : top + height, left : left + width] = middle[
+                :, down : down + height, across : across + width
+            ]
+        return predicted
+
+    def _find_parts(self, mask: Tensor) -> Iterator[tuple[int, tuple[int, int, int, int]]]:
+        """Sample number and (top, left, height, width) of every connected part of the holes."""
+        largest = self.hidden_px
+        holes: npt.NDArray[np.uint8] = (mask[:, 0] > 0).byte().cpu().numpy()
+        for sample, hole in enumerate(holes):
+            found = cv2.connectedComponentsWithStats(np.asarray(hole, np.uint8), connectivity=8)
+            stats = np.asarray(found[2], np.int32)
+            for left, top, width, height in stats[1:, :4].tolist():
+                if max(height, width) > largest:
+                    raise UnsupportedError(
+                        f"the context encoder's centre form fills holes of up to {largest} x "
+                        f"{largest} px, found one of {width} x {height}. Use another model, or "
+                        "paint smaller holes."
+                    )
+                yield sample, (top, left, height, width)
 
 
 def find_neighbours(queries: Tensor, bank: Tensor, count: int) -> Tensor:
