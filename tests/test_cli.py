@@ -29,7 +29,7 @@ from restorepix.pipeline import Network
 from restorepix.report import read_schema
 
 ROOT = Path(restorepix.__file__).parents[1]
-COMMANDS = {"fix", "verify", "undo"}
+COMMANDS = {"fix", "verify", "undo", "report", "review", "models"}
 INTERFACE_COMMANDS = [
     "fix", "remove-watermark", "mask", "verify", "undo", "report", "review", "models", "doctor",
     "config",
@@ -95,7 +95,7 @@ def test_help_of_fix_shows_examples_first_and_every_option():
     text = call("fix", "--help").stdout
     assert text.index("Examples") < text.index("--mask") < text.index("--files-from")
     for field in (*fields(RestoreOptions), *fields(WalkOptions)):
-        assert f"--{field.name.replace('_', '-')}" in text
+        assert f"--{field.name.removesuffix('_s').replace('_', '-')}" in text
     for option in ("-m", "-o", "-0", "-q", "-v", "--dry-run", "--json", "--debug"):
         assert option in text
     for panel in ("Inputs", "Outputs", "Network", "Report"):
