@@ -27,6 +27,7 @@ from restorepix.errors import (
     WeightsError,
 )
 from restorepix.models.header import TensorSpec, read_header
+from restorepix.models.lab.catalogue import LAB_MODELS, describe_training
 from restorepix.models.registry import Architecture, Kind, find_architecture
 
 REPO_VARIABLE: Final = "RESTOREPIX_WEIGHTS_REPO"
@@ -301,6 +302,11 @@ def find_weights(
     if weights is not None:
         models = list_models() if weights.name == str(weights) and not weights.exists() else {}
         if str(weights) not in models:
+            if str(weights) in LAB_MODELS and not weights.exists():
+                raise MissingWeightsError(
+                    f"{weights}: no weights of this system are published or on this machine. "
+                    f"{describe_training(str(weights))}."
+                )
             return check_file(weights, kind)
         name = str(weights)
     model = find_model(name)
