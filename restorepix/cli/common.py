@@ -228,6 +228,8 @@ Device = Annotated[
 Weights = Annotated[
     Path | None,
     typer.Option(
+        "--weights",
+        "--model",
         metavar="FILE|NAME",
         help="A safetensors file, or a model of restorepix models list, in place of the bundled "
         "weights.",
