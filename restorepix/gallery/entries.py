@@ -145,14 +145,16 @@ def read_decisions(run_folder: Path) -> dict[str, Decision]:
 
 
 def collect_entries(jobs: Sequence[Job], results: Sequence[Result], dilate: int) -> list[Entry]:
-    """Return the photographs of a run that has just ended, in its order.
+    """Return the photographs of a run that has just ended, in the order of its plan.
 
     Args:
-        jobs: what was to be done.
-        results: what became of the jobs, one each; fewer when the run was interrupted.
+        jobs: what was to be done; no two have one output.
+        results: what became of the jobs, in any order; jobs without one are left out.
         dilate: pixels by which the holes of given masks were grown.
     """
-    return [_build_entry(job, result, dilate) for job, result in zip(jobs, results, strict=False)]
+    found = {result.output: result for result in results}
+    pairs = ((job, found.get(str(job.output))) for job in jobs)
+    return [_build_entry(job, result, dilate) for job, result in pairs if result is not None]
 
 
 def _build_entry(job: Job, result: Result, dilate: int) -> Entry:
