@@ -18,14 +18,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 from restorepix.errors import WeightsError
 from restorepix.models.header import Header, TensorSpec
+from restorepix.models.lab.catalogue import LAB_MODELS
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 Kind = Literal["inpainter", "detector"]
 
@@ -46,8 +48,8 @@ class Architecture:
       hole may hold anything, mask (B, 1, H, W) float32 in {0, 1}, 1 = hole, any H and W from 16.
       The answer's attribute ``refined`` is (B, 3, H, W) in [-1, 1] and is read inside the hole
       only. Samples of a batch must not influence each other.
-    - a detector as ``network(image)``: image as above; the answer is (B, C, H, W) logits, one
-      channel a class.
+    - a detector as ``network(image)``: image (B, 3, H, W) float32 RGB in [-1, 1], H and W
+      multiples of 16; the answer is (B, 3, H, W) logits: scratch, text, watermark.
     """
 
     name: str
@@ -61,6 +63,9 @@ class Architecture:
     when the file is of another architecture."""
     rename: Callable[[str], str] | None = None
     """From a tensor's name in the file to its name in the network."""
+    adopt: Callable[[dict[str, Tensor]], nn.Module] | None = None
+    """In place of ``build``: makes the network from the file's tensors, all of which it has to use.
+    Raises TypeError, ValueError or RuntimeError when it cannot."""
     float32: bool = False
     """Whether it must run in float32 throughout, where ours would run in bfloat16."""
 
@@ -71,10 +76,69 @@ def _build_two_stage(config: Mapping[str, Any]) -> nn.Module:
     return Generator(GeneratorConfig.from_mapping(config))
 
 
+def _build_detector(config: Mapping[str, Any]) -> nn.Module:
+    from restorepix.models.detector import Detector, DetectorConfig
+
+    return Detector(DetectorConfig.from_mapping(config))
+
+
 TWO_STAGE: Final = "restorepix-two-stage-1"
 """The architecture of the bundled inpainter: :class:`restorepix.models.generator.Generator`."""
 
-_BUILT_IN: Final = (Architecture(TWO_STAGE, "inpainter", _build_two_stage),)
+DETECTOR: Final = "restorepix-detector-1"
+"""The architecture of :class:`restorepix.models.detector.Detector`."""
+
+
+def _build_lama(config: Mapping[str, Any]) -> nn.Module:
+    from restorepix.models.lama import Lama, LamaConfig
+
+    return Lama(LamaConfig.from_mapping(config))
+
+
+def _recognise_lama(tensors: Mapping[str, TensorSpec]) -> Mapping[str, Any] | None:
+    # One glance at the names, so that torch is imported for a likely file alone.
+    if not any(name.endswith("model.1.ffc.convl2l.weight") for name in tensors):
+        return None
+    from restorepix.models.lama import recognise_lama
+
+    return recognise_lama(tensors)
+
+
+def _rename_lama(name: str) -> str:
+    from restorepix.models.lama import rename_tensor
+
+    return rename_tensor(name)
+
+
+LAMA: Final = Architecture(
+    "lama", "inpainter", _build_lama, _recognise_lama, _rename_lama, float32=True
+)
+"""LaMa's generator, :mod:`restorepix.models.lama`; weights are the user's to bring."""
+
+SPANDREL: Final = "spandrel"
+"""What a file is called that the package spandrel is left to recognise."""
+
+_BUILT_IN: Final = (
+    Architecture(TWO_STAGE, "inpainter", _build_two_stage),
+    *(Architecture(lab.architecture, "inpainter", lab.build) for lab in LAB_MODELS.values()),
+    LAMA,
+    Architecture(DETECTOR, "detector", _build_detector),
+)
+
+
+def _adopt_by_spandrel(tensors: dict[str, Tensor]) -> nn.Module:
+    from restorepix.models.spandrel import SpandrelInpainter
+
+    return SpandrelInpainter(tensors)
+
+
+def _build_nothing(config: Mapping[str, Any]) -> nn.Module:
+    raise TypeError("spandrel builds networks from tensors alone")
+
+
+_SPANDREL: Final = Architecture(
+    SPANDREL, "inpainter", _build_nothing, adopt=_adopt_by_spandrel, float32=True
+)
 
 
 def list_architectures() -> dict[str, Architecture]:
@@ -139,13 +203,16 @@ def find_architecture(
             shown = architecture.recognise and architecture.recognise(header.tensors)
             if shown is not None:
                 return _check_kind(path, architecture, kind), shown
+    if name is None and kind == "inpainter" and find_spec("spandrel") is not None:
+        return _SPANDREL, {}
     expected = ", ".join(
         repr(one.name) for one in list_architectures().values() if one.kind == kind
     )
     raise WeightsError(
         f"{path}: architecture is {'not named' if name is None else repr(name)}, expected "
-        f"{expected}. Choose weights exported for this version of restorepix, or install the "
-        "plugin that knows them (docs/weights.md)."
+        f"{expected}. Choose weights exported for this version of restorepix, or install what "
+        "knows them: a plugin, or restorepix[spandrel] for other published inpainters "
+        "(docs/weights.md)."
     )
 
 
@@ -204,25 +271,15 @@ def load_network(
     from safetensors import SafetensorError
     from safetensors.torch import load_file  # pyright: ignore[reportUnknownVariableType]
 
-    from restorepix.models.budget import OverBudgetError, limit_numbers
-
-    budget = 2 * sum(spec.numbers for spec in tensors.values()) + (1 << 20)
-    try:
-        with limit_numbers(budget):
-            network = architecture.build(config)
-    except (TypeError, ValueError, ArithmeticError) as error:
-        raise WeightsError(
-            f"{path}: the header's config does not fit {architecture.name} of this version "
-            f"({error}). Choose another file."
-        ) from error
-    except (OverBudgetError, RuntimeError) as error:
-        raise WeightsError(
-            f"{path}: the header's config describes a network that the file cannot fill "
-            f"({error}). Choose another file."
-        ) from error
+    network = None
+    if architecture.adopt is None:
+        network = _build(path, architecture, config, tensors)
     rename = architecture.rename or str
     try:
         state = {rename(name): tensor for name, tensor in load_file(path).items()}
+        if network is None:
+            assert architecture.adopt is not None
+            return architecture.adopt(state).float().eval()
         for name, target in network.state_dict().items():
             if name in state and state[name].is_floating_point() != target.is_floating_point():
                 raise ValueError(
@@ -237,3 +294,27 @@ def load_network(
             f"{' ' + reason[1].strip() if len(reason) > 1 else ''}). Choose another file."
         ) from error
     return network.float().eval()
+
+
+def _build(
+    path: Path,
+    architecture: Architecture,
+    config: Mapping[str, Any],
+    tensors: Mapping[str, TensorSpec],
+) -> nn.Module:
+    from restorepix.models.budget import OverBudgetError, limit_numbers
+
+    budget = 2 * sum(spec.numbers for spec in tensors.values()) + (1 << 20)
+    try:
+        with limit_numbers(budget):
+            return architecture.build(config)
+    except (TypeError, ValueError, ArithmeticError) as error:
+        raise WeightsError(
+            f"{path}: the header's config does not fit {architecture.name} of this version "
+            f"({error}). Choose another file."
+        ) from error
+    except (OverBudgetError, RuntimeError) as error:
+        raise WeightsError(
+            f"{path}: the header's config describes a network that the file cannot fill "
+            f"({error}). Choose another file."
+        ) from error

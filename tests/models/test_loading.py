@@ -72,8 +72,8 @@ def test_missing_extra_and_misshapen_tensors_are_refused(tmp_path, change):
 
 
 def test_another_architecture_is_refused_by_name(tmp_path):
-    path = write_weights(tmp_path / "w.safetensors", architecture="lama")
-    with pytest.raises(WeightsError, match=r"'lama', expected 'restorepix"):
+    path = write_weights(tmp_path / "w.safetensors", architecture="other-1")
+    with pytest.raises(WeightsError, match=r"'other-1', expected 'restorepix"):
         load_generator(path, CPU)
 
 
