@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple, get_args
 
 from restorepix.errors import UsageError
 from restorepix.formats import CONVERSIONS, DEFAULT_MAX_MPIXELS
 
 _DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d{1,4})?")
+_NUMBER = re.compile(r"\d+(\.\d+)?%?")
+_SENSITIVITIES = {"low": 0.3, "normal": 0.5, "high": 0.7}
+DamageClass = Literal["scratch", "text", "watermark"]
 _MAX_DILATE = 100_000
 """Wider than any picture that is decoded by default is high."""
 _MAX_JOBS = 1024
@@ -29,12 +33,125 @@ class WalkOptions:
     """Walk linked folders too; linked files are always followed."""
 
 
+class Region(NamedTuple):
+    """A rectangle of a picture as displayed, in pixels or in percent."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+    percent: tuple[bool, bool, bool, bool] = (False, False, False, False)
+    """Which of the four are percent of the width or height."""
+
+    @classmethod
+    def parse(cls, text: str, option: str = "--region") -> Region:
+        """Return the region that ``left,top,right,bottom`` names; each may end with ``%``.
+
+        Raises:
+            UsageError: it is anything else, or empty.
+        """
+        parts = [part.strip() for part in text.split(",")]
+        if len(parts) != 4 or not all(_NUMBER.fullmatch(part) for part in parts):
+            raise UsageError(
+                f"{option}: expected left,top,right,bottom in pixels or percent, such as "
+                f"0,80%,100%,100%, found {text!r}."
+            )
+        left, top, right, bottom = (float(part.rstrip("%")) for part in parts)
+        ends = tuple(part.endswith("%") for part in parts)
+        flags = (ends[0], ends[1], ends[2], ends[3])
+        for low, high, ours, theirs in (
+            (left, right, flags[0], flags[2]),
+            (top, bottom, flags[1], flags[3]),
+        ):
+            if ours == theirs and low >= high:
+                raise UsageError(f"{option}: {text!r} is empty: right and bottom come last.")
+        return cls(left, top, right, bottom, flags)
+
+    def resolve(self, height: int, width: int) -> tuple[slice, slice]:
+        """Return the (row, column) slices of this region in a picture, cut at its borders."""
+        sides = (width, height, width, height)
+        left, top, right, bottom = (
+            min(max(round(value * side / 100 if percent else value), 0), side)
+            for value, side, percent in zip(self[:4], sides, self.percent, strict=True)
+        )
+        return slice(top, max(top, bottom)), slice(left, max(left, right))
+
+
+@dataclass(frozen=True)
+class DetectOptions:
+    """What a detector looks for, and where."""
+
+    classes: tuple[DamageClass, ...] = ("scratch", "text")
+    """Kinds of damage to find."""
+    sensitivity: str = "normal"
+    """``low``, ``normal``, ``high``, or a number between 0 and 1; more marks more."""
+    regions: tuple[Region, ...] = ()
+    """Look only here; empty for everywhere."""
+    ignore_regions: tuple[Region, ...] = ()
+    """Never mark anything here."""
+    min_area: int = 6
+    """Smallest piece of damage in pixels, before its margin."""
+    dilate: int = 0
+    """Pixels by which pieces grow beyond their own margin."""
+    infrared: Path | None = None
+    """Infrared plane of a scan: a file, or a folder of files with the names of the pictures."""
+    weights: Path | None = None
+    """The detector's safetensors file, or a model's name; None for the default detector."""
+
+    def __post_init__(self) -> None:
+        """Refuse values that no run can use.
+
+        Raises:
+            UsageError: Some value is out of its range; the message names the option.
+        """
+        known = get_args(DamageClass)
+        strange = [name for name in self.classes if name not in known]
+        if strange or not self.classes or len(set(self.classes)) < len(self.classes):
+            found = ",".join(self.classes)
+            raise UsageError(
+                f"--detect: expected some of {', '.join(known)}, with commas between, "
+                f"found {found!r}."
+            )
+        if self.sensitivity not in _SENSITIVITIES:
+            try:
+                number = float(self.sensitivity)
+            except ValueError:
+                number = math.nan
+            if not 0 < number < 1:
+                raise UsageError(
+                    "--sensitivity: expected low, normal, high or a number between 0 and 1, "
+                    f"found {self.sensitivity!r}."
+                )
+        _check_range("--min-area", self.min_area, 1, 10**9)
+        _check_range("--dilate", self.dilate, 0, _MAX_DILATE)
+        if self.infrared is not None and "scratch" not in self.classes:
+            raise UsageError("--infrared shows dust and scratches: pass --detect scratch too.")
+
+    @property
+    def threshold(self) -> float:
+        """The probability from which a pixel begins a piece of damage, in (0, 1)."""
+        return 1 - (_SENSITIVITIES.get(self.sensitivity) or float(self.sensitivity))
+
+    def identity(self) -> dict[str, Any]:
+        """Return what decides a mask, as JSON values."""
+        return {
+            "classes": sorted(self.classes),
+            "threshold": round(self.threshold, 6),
+            "regions": [list(region) for region in self.regions],
+            "ignore_regions": [list(region) for region in self.ignore_regions],
+            "min_area": self.min_area,
+            "infrared": None if self.infrared is None else str(self.infrared),
+        }
+
+
 @dataclass(frozen=True)
 class RestoreOptions:
     """How each photograph is restored and written."""
 
     dilate: int = 0
     """Pixels by which the holes of every mask grow."""
+    detect: DetectOptions | None = None
+    """Find damage, beside what masks show; None only repaints what masks show."""
     to: str | None = None
     """Format to write, a key of :data:`restorepix.formats.CONVERSIONS`; None keeps each file's."""
     accept_reencode: bool = False
@@ -126,6 +243,8 @@ class RestoreOptions:
         }
         if self.force:  # younger than the first journals, which lack it
             identity["force"] = True
+        if self.detect is not None:
+            identity["detect"] = self.detect.identity()
         return identity
 
 

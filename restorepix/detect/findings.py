@@ -1,0 +1,156 @@
+"""From maps of probability to pieces of damage: thresholds, sizes, margins, confidence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from restorepix.masks import ClassFinding, DamageClass, dilate_mask
+from restorepix.options import DetectOptions, Region
+from restorepix.photo import BoolMask
+
+MARGIN_PX: Final[Mapping[DamageClass, int]] = {"scratch": 2, "text": 2, "watermark": 2}
+"""How far a mask reaches beyond what was found, at up to 4 megapixels: soft edges, halos and the
+rings of JPEG are damage too. Larger pictures are softer: one pixel more from 4 megapixels, two
+from 16. A guess from looking at masks over synthesised damage."""
+
+GROW: Final = 0.5
+"""A piece grows from pixels at the threshold over neighbours down to this share of it
+(hysteresis, as of Canny 1986)."""
+
+MIN_CONFIDENCE: Final = 0.6
+"""A class whose pieces are believed less than this on average is listed as needing review."""
+
+MAX_COMPONENTS: Final = 2000
+"""Pieces told apart in a record, the largest first; the mask has them all."""
+
+
+@dataclass(frozen=True)
+class PageFindings:
+    """What was found on one page."""
+
+    mask: BoolMask
+    """(H, W) bool, True = damage and its margin, all classes together."""
+    detected: Mapping[DamageClass, ClassFinding]
+    components: tuple[Mapping[str, Any], ...]
+    """Each piece: ``class``, ``box`` (left, top, width, height in pixels, without margin),
+    ``pixels`` and ``confidence`` (mean probability)."""
+
+
+def find_damage(
+    maps: Mapping[DamageClass, npt.NDArray[np.uint8]],
+    options: DetectOptions,
+    *,
+    page: int = 0,
+    extra: BoolMask | None = None,
+) -> PageFindings:
+    """Turn maps into a mask and its pieces.
+
+    Args:
+        maps: per class (H, W) uint8, 255 = certainly damage; at least one class.
+        options: thresholds, regions, smallest area.
+        page: its number, for the components.
+        extra: (H, W) bool of what is known as scratch from elsewhere (infrared).
+    """
+    first = next(iter(maps.values()))
+    height, width = first.shape
+    allowed = paint_regions(options.regions, options.ignore_regions, height, width)
+    total = np.zeros((height, width), np.bool_)
+    detected: dict[DamageClass, ClassFinding] = {}
+    components: list[Mapping[str, Any]] = []
+    for name, probability in maps.items():
+        if extra is not None and name == "scratch":
+            probability = np.maximum(probability, extra.astype(np.uint8) * np.uint8(255))
+        found = _find_pieces(probability, options.threshold, options.min_area, allowed)
+        if found is None:
+            detected[name] = ClassFinding(0, 0.0)
+            continue
+        mask, areas, means, boxes = found
+        grown = dilate_mask(mask, _margin(name, height * width) + options.dilate)
+        if allowed is not None:
+            grown &= allowed
+        total |= grown
+        confidence = float((areas * means).sum() / areas.sum())
+        detected[name] = ClassFinding(int(np.count_nonzero(grown)), round(confidence, 3))
+        for index in np.argsort(-areas, kind="stable")[:MAX_COMPONENTS]:
+            components.append(
+                {
+                    "page": page,
+                    "class": name,
+                    "box": [int(value) for value in boxes[index]],
+                    "pixels": int(areas[index]),
+                    "confidence": round(float(means[index]), 3),
+                }
+            )
+    return PageFindings(total, detected, tuple(components))
+
+
+def _find_pieces(
+    probability: npt.NDArray[np.uint8], threshold: float, min_area: int, allowed: BoolMask | None
+) -> tuple[BoolMask, npt.NDArray[np.int64], npt.NDArray[np.float64], npt.NDArray[np.int32]] | None:
+    """Pixels, and of each piece area, mean probability and box; None when there is no piece."""
+    high = max(1, round(threshold * 255))
+    if int(probability.max(initial=0)) < high:
+        return None
+    low = probability >= max(1, round(threshold * GROW * 255))
+    if allowed is not None:
+        low &= allowed
+    found = cv2.connectedComponentsWithStats(low.view(np.uint8), connectivity=8, ltype=cv2.CV_32S)
+    count = found[0]
+    labels, stats = np.asarray(found[1], np.int32), np.asarray(found[2], np.int32)
+    areas = stats[:, cv2.CC_STAT_AREA].astype(np.int64)
+    keep = np.zeros(count, np.bool_)
+    keep[labels[(probability >= high) & low]] = True
+    keep &= areas >= min_area
+    keep[0] = False
+    if not keep.any():
+        return None
+    # Background rows are most of the picture: sums only over the pixels of pieces.
+    inside = low & keep[labels]
+    sums: npt.NDArray[Any] = np.bincount(
+        labels[inside], weights=probability[inside].astype(np.float64), minlength=count
+    )
+    means = sums[keep] / areas[keep] / 255
+    boxes = stats[keep][:, [cv2.CC_STAT_LEFT, cv2.CC_STAT_TOP,
+                            cv2.CC_STAT_WIDTH, cv2.CC_STAT_HEIGHT]]  # fmt: skip
+    return inside, areas[keep], means, boxes.astype(np.int32)
+
+
+def _margin(name: DamageClass, pixels: int) -> int:
+    return MARGIN_PX[name] + (pixels > 4_000_000) + (pixels > 16_000_000)
+
+
+def paint_regions(
+    regions: Sequence[Region], ignored: Sequence[Region], height: int, width: int
+) -> BoolMask | None:
+    """Return where damage may be found, (H, W) bool, or None for everywhere.
+
+    Args:
+        regions: look only here; empty for everywhere.
+        ignored: never here; wins over ``regions``.
+        height: rows of the picture.
+        width: columns of the picture.
+    """
+    if not regions and not ignored:
+        return None
+    allowed = np.full((height, width), not regions, np.bool_)
+    for region in regions:
+        allowed[region.resolve(height, width)] = True
+    for region in ignored:
+        allowed[region.resolve(height, width)] = False
+    return allowed
+
+
+def review_confidence(detected: Mapping[DamageClass, ClassFinding]) -> tuple[str, ...]:
+    """Return a sentence for each class that was found but is hardly believed."""
+    return tuple(
+        f"{name} was detected with a low confidence of {found.confidence:.2f} "
+        f"(below {MIN_CONFIDENCE}): look at the mask"
+        for name, found in detected.items()
+        if found.pixels and found.confidence < MIN_CONFIDENCE
+    )
