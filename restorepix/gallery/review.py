@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from restorepix.errors import MaskError, PhotoError, UnreadableError, UnsupportedError, WriteError
 from restorepix.formats import read_photo
@@ -50,7 +51,7 @@ VERDICTS: Final[tuple[Verdict, ...]] = ("accepted", "undecided", "rejected", "re
 
 _MAX_STROKES: Final = 5000
 _MAX_POINTS: Final = 400_000
-_MAX_RADIUS_PX: Final = 4000.0
+_MAX_RADIUS_PX: Final = 2000.0
 
 
 @dataclass(frozen=True)
@@ -118,14 +119,29 @@ def paint_strokes(hole: BoolMask, strokes: Sequence[Stroke]) -> BoolMask:
     """
     canvas = hole.astype(np.uint8)
     for stroke in strokes:
-        level = 0 if stroke.erases else 1
-        points = np.rint(np.array(stroke.points)).astype(np.int32)
         radius = max(0, round(stroke.radius))
-        for x, y in (points[0], points[-1]):
-            cv2.circle(canvas, (int(x), int(y)), radius, level, cv2.FILLED)
-        if len(points) > 1:
-            cv2.polylines(canvas, [points], isClosed=False, color=level, thickness=2 * radius + 1)
+        canvas = _paint_stroke(canvas, stroke, radius)
     return canvas.astype(np.bool_)
+
+
+def _paint_stroke(
+    canvas: npt.NDArray[np.uint8], stroke: Stroke, radius: int
+) -> npt.NDArray[np.uint8]:
+    """Return a canvas with one stroke; parts of it may lie outside."""
+    # OpenCV bends thick lines that leave the canvas, so it gets a margin, and lines end in there.
+    margin, (height, width) = 2 * radius + 2, canvas.shape
+    wide = np.pad(canvas, margin)
+    reach = (radius, radius, width + margin + radius + 2, height + margin + radius + 2)
+    points = [(round(x) + margin, round(y) + margin) for x, y in stroke.points]
+    level = 0 if stroke.erases else 1
+    thickness = max(2 * radius - 1, 1 + min(radius, 1))  # drawn 2 pixels wider than they say
+    for start, end in zip(points, points[1:] or points, strict=False):
+        is_near, start, end = cv2.clipLine(reach, start, end)
+        if is_near:
+            cv2.line(wide, start, end, level, thickness)
+            cv2.circle(wide, start, radius, level, cv2.FILLED)
+            cv2.circle(wide, end, radius, level, cv2.FILLED)
+    return np.ascontiguousarray(wide[margin : margin + height, margin : margin + width])
 
 
 class Reviewer:

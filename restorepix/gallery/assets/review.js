@@ -161,7 +161,7 @@ window.restorepixReview = (() => {
     tray.eraser.setAttribute("aria-pressed", String(erases));
   }
   function radius() {
-    return Math.max(1, (size / 100) ** 2 * 0.12 * Math.max(...painting.card.size));
+    return Math.min(2000, Math.max(1, (size / 100) ** 2 * 0.12 * Math.max(...painting.card.size)));
   }
   function setSize(value) {
     size = Math.min(100, Math.max(1, value));
