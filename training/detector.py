@@ -29,7 +29,8 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
-from restorepix.models.detector import ARCHITECTURE, CLASSES, Detector, DetectorConfig
+from restorepix.models.detector import CLASSES, Detector, DetectorConfig
+from restorepix.models.registry import DETECTOR
 from training.byol import load_encoder_state
 from training.checkpoint import find_checkpoint, load_checkpoint, save_checkpoint
 from training.synthesis.canvas import IGNORE
@@ -295,7 +296,7 @@ def export_detector(checkpoint: Path, out: Path) -> str:
             msg = f"{checkpoint}: {name} does not fit into float16; train with more decay"
             raise OverflowError(msg)
     header = {
-        "architecture": ARCHITECTURE,
+        "architecture": DETECTOR,
         "config": json.dumps(about["detector"]),
         "classes": json.dumps(CLASSES),
         "step": str(about["step"]),

@@ -23,9 +23,6 @@ from restorepix.models.encoder import (
     initialise,
 )
 
-ARCHITECTURE: Final = "restorepix-detector-1"
-"""Name in the header of files that ``Detector`` loads."""
-
 CLASSES: Final = ("scratch", "text", "watermark")
 """What the outputs mean, in order."""
 

@@ -5,30 +5,10 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
+from detect.scenes import draw_dust, draw_plane, draw_scene
 
 from restorepix.detect.infrared import find_infrared, find_infrared_page, read_plane
 from restorepix.photo import Page, Photo
-
-
-def draw_scene(seed: int = 0, size: tuple[int, int] = (240, 320)) -> np.ndarray:
-    rng = np.random.default_rng(seed)
-    coarse = rng.random((6, 8), np.float32)
-    smooth = cv2.resize(coarse, size[::-1], interpolation=cv2.INTER_CUBIC)
-    return np.clip(smooth, 0.05, 1).astype(np.float32)
-
-
-def draw_dust(size: tuple[int, int] = (240, 320)) -> np.ndarray:
-    dust = np.zeros(size, np.uint8)
-    cv2.line(dust, (20, 30), (200, 180), 1, 2)
-    cv2.circle(dust, (250, 60), 4, 1, -1)
-    return dust
-
-
-def draw_plane(level: float, leak: float = 0.05, seed: int = 0) -> np.ndarray:
-    """Infrared of a colour film: even light, a trace of the picture, noise, dark dust."""
-    rng = np.random.default_rng(seed + 1)
-    light = level * draw_scene(seed) ** leak * np.where(draw_dust() > 0, 0.4, 1.0)
-    return np.clip(light + rng.normal(0, 0.004 * level, light.shape), 0, 65535).astype(np.uint16)
 
 
 @pytest.mark.parametrize("level", [3000, 20000, 60000])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw, ImageFont
+from detect.scenes import draw_drawing, draw_page, draw_screenshot
 from skimage import data
 
 from restorepix.detect.pages import judge_picture
@@ -20,34 +20,6 @@ def judge(image: np.ndarray) -> str | None:
         return floats[box.slices()]
 
     return judge_picture(read, rgb.shape[:2])
-
-
-def draw_page(noise: float = 4, tint: tuple[int, int, int] = (240, 236, 225)) -> np.ndarray:
-    page = Image.new("RGB", (800, 1100), tint)
-    pen, font = ImageDraw.Draw(page), ImageFont.load_default(16)
-    for row in range(40):
-        words = f"line {row} of a letter that somebody wrote on an old machine in 1938, page two"
-        pen.text((70, 60 + 24 * row), words, fill=(40, 38, 36), font=font)
-    grain = np.random.default_rng(0).normal(0, noise, (1100, 800, 1))
-    return np.clip(np.asarray(page, np.float32) + grain, 0, 255).astype(np.uint8)
-
-
-def draw_drawing() -> np.ndarray:
-    sheet = np.full((700, 900, 3), 250, np.uint8)
-    rng = np.random.default_rng(1)
-    for _ in range(14):
-        points = rng.integers((0, 0), (900, 700), (6, 2)).astype(np.int32)
-        cv2.polylines(sheet, [points], False, (20, 20, 20), 2, cv2.LINE_AA)
-    return sheet
-
-
-def draw_screenshot() -> np.ndarray:
-    screen = np.full((720, 1280, 3), 30, np.uint8)
-    screen[:40] = (60, 60, 70)
-    screen[60:700, 20:300] = (45, 45, 52)
-    for row in range(24):
-        cv2.putText(screen, f"item {row}: value", (330, 90 + 25 * row), 0, 0.6, (200, 220, 200), 1)
-    return screen
 
 
 def test_a_page_of_text_is_one() -> None:

@@ -11,8 +11,9 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from restorepix.models.detector import ARCHITECTURE, Detector, DetectorConfig, count_parameters
+from restorepix.models.detector import Detector, DetectorConfig, count_parameters
 from restorepix.models.encoder import Encoder, EncoderConfig
+from restorepix.models.registry import DETECTOR
 from training.detector import (
     DetectorTrainConfig,
     DetectorTrainer,
@@ -139,7 +140,7 @@ def test_export_names_architecture_and_loads_strictly(tmp_path: Path) -> None:
     with safe_open(tmp_path / "detect.safetensors", "pt") as file:
         about = file.metadata()
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    assert about["architecture"] == ARCHITECTURE
+    assert about["architecture"] == DETECTOR
     detector = Detector(DetectorConfig.from_mapping(json.loads(about["config"])))
     detector.load_state_dict(tensors)
 
