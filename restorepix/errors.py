@@ -131,6 +131,20 @@ class DeviceError(RestorepixError):
     exit_code = ExitCode.UNAVAILABLE
 
 
+class DeviceLostError(RestorepixError):
+    """A device stopped working during a run."""
+
+    code = "device-lost"
+    exit_code = ExitCode.SOME_FAILED
+
+
+class StoppedError(RestorepixError):
+    """The run was interrupted, and this photograph is abandoned."""
+
+    code = "interrupted"
+    exit_code = ExitCode.INTERRUPTED
+
+
 class PhotoError(RestorepixError):
     """One input fails; the batch goes on. Every subclass is caught per input by the pipeline."""
 
@@ -142,6 +156,18 @@ class UnreadableError(PhotoError):
     """The file cannot be decoded: not a picture, truncated, or corrupt."""
 
     code = "unreadable"
+
+
+class TimedOutError(PhotoError):
+    """A file does not answer: a network mount without its server, a pipe without a writer."""
+
+    code = "timeout"
+
+
+class CrashedError(PhotoError):
+    """A worker process died with this photograph in hand, twice."""
+
+    code = "crashed"
 
 
 class UnsupportedError(PhotoError):

@@ -253,24 +253,49 @@ def read_mask(
         MaskError: the mask cannot be read, has more pages than the photo, or a page of another
             size.
     """
+    sizes = [(page.height, page.width) for page in photo.pages]
+    return read_mask_for(data, name, sizes, dilate=dilate, max_mpixels=max_mpixels)
+
+
+def read_mask_for(
+    data: bytes,
+    name: str,
+    sizes: Sequence[tuple[int, int]],
+    *,
+    dilate: int = 0,
+    max_mpixels: float,
+) -> EffectiveMask:
+    """Read a mask like :func:`read_mask`, for a photo of which only the sizes are known.
+
+    Args:
+        data: the mask file.
+        name: what to call the mask in messages.
+        sizes: ``(height, width)`` of each page of the photo, in pixels as displayed.
+        dilate: pixels by which holes grow, in all directions (Euclidean).
+        max_mpixels: largest mask to decode, in million pixels.
+
+    Raises:
+        MaskError: the mask cannot be read, has more pages than the photo, or a page of another
+            size.
+    """
     try:
         mask_photo = read_photo(data, name, max_mpixels=max_mpixels)
     except PhotoError as error:
         raise MaskError(f"the mask cannot be read: {error}") from error
-    if len(mask_photo.pages) > len(photo.pages):
+    if len(mask_photo.pages) > len(sizes):
         raise MaskError(
-            f"{name}: the mask has {len(mask_photo.pages)} pages, the picture {len(photo.pages)}. "
+            f"{name}: the mask has {len(mask_photo.pages)} pages, the picture {len(sizes)}. "
             "Give a mask with as many pages as the picture."
         )
     pages: list[BoolMask | None] = []
     review: list[str] = []
-    for mask_page, page in zip(mask_photo.pages, photo.pages, strict=False):
-        _check_size(mask_page, page, name)
+    for mask_page, size in zip(mask_photo.pages, sizes, strict=False):
+        _check_size(mask_page, size, name)
         mask = threshold_page(mask_page)
         pages.append(dilate_mask(mask, dilate) if mask.any() else None)
-    missing = len(photo.pages) - len(pages)
+    missing = len(sizes) - len(pages)
     if missing:
-        review.append(f"the mask has {len(pages)} of {len(photo.pages)} pages; the others are kept")
+        review.append(f"the mask has {len(pages)} of {len(sizes)} pages; the others are kept")
     if not any(mask is not None for mask in pages) and any(
         page.pixels.any() for page in mask_photo.pages
     ):
@@ -360,8 +385,8 @@ def _grow_bounds(mask: BoolMask, margin_px: int) -> tuple[slice, slice]:
     )
 
 
-def _check_size(mask: Page, page: Page, name: str) -> None:
-    expected, found = (page.width, page.height), (mask.width, mask.height)
+def _check_size(mask: Page, size: tuple[int, int], name: str) -> None:
+    expected, found = size[::-1], (mask.width, mask.height)
     if expected == found:
         return
     message = (

@@ -6,10 +6,14 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
+from importlib import metadata
 from pathlib import Path
+from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -20,11 +24,13 @@ from restorepix.color import page_to_rgb, rgb_to_native
 from restorepix.composite import composite_page
 from restorepix.errors import (
     DeviceError,
+    DeviceLostError,
     MaskError,
     OutputExistsError,
     PhotoError,
     PreservationError,
     RestorepixError,
+    TimedOutError,
     UnreadableError,
     UnsupportedError,
     WriteError,
@@ -32,10 +38,13 @@ from restorepix.errors import (
 from restorepix.formats import (
     CONVERSIONS,
     add_provenance,
+    hash_photo,
     read_photo,
+    sniff_format,
     verify_photo,
     write_photo,
 )
+from restorepix.formats.measure import measure_pages
 from restorepix.formats.private import strip_metadata, verify_stripped
 from restorepix.inputs import JOURNAL_FOLDER, MASKS_FOLDER
 from restorepix.masks import (
@@ -46,14 +55,14 @@ from restorepix.masks import (
     MaskFile,
     encode_mask,
     limit_detected,
-    read_mask,
+    read_mask_for,
 )
 from restorepix.options import RestoreOptions
 from restorepix.originals import Ledger, back_up_original, check_unchanged
 from restorepix.photo import BoolMask, Page, Photo, Preserved
 from restorepix.plan import Job, Plan
 from restorepix.provenance import build_record
-from restorepix.report import Failure, Journal, JournalEntry, Method, Result
+from restorepix.report import Failure, JournalEntry, Method, Result
 from restorepix.tiles import Box
 from restorepix.write import (
     copy_sidecars,
@@ -64,6 +73,8 @@ from restorepix.write import (
 
 if TYPE_CHECKING:
     import torch
+
+    from restorepix.weights import WeightsFile
 
 ReadRgb = Callable[[Box], npt.NDArray[np.float32]]
 
@@ -134,6 +145,23 @@ class Repair(Protocol):
         """
         ...
 
+    def glance(
+        self, sizes: Sequence[tuple[int, int]], name: str, given: MaskFile | None
+    ) -> FoundMask | None:
+        """Return what :meth:`find` would, or None where that takes a look at the pixels.
+
+        A photograph without holes is copied without being decoded.
+
+        Args:
+            sizes: ``(height, width)`` of each page, in pixels as displayed.
+            name: what to call the photograph in messages.
+            given: the mask that a user gave for it, or None.
+
+        Raises:
+            PhotoError: the mask does not fit.
+        """
+        ...
+
     def find(self, photo: Photo, name: str, given: MaskFile | None) -> FoundMask:
         """Return what is to be repaired in a photograph.
 
@@ -188,7 +216,9 @@ class MaskRepair:
         """Nothing: the mask file has its own place in the journal."""
         return {}
 
-    def find(self, photo: Photo, name: str, given: MaskFile | None) -> FoundMask:
+    def glance(
+        self, sizes: Sequence[tuple[int, int]], name: str, given: MaskFile | None
+    ) -> FoundMask | None:
         """Return the mask that was given, grown by ``--dilate``.
 
         Raises:
@@ -196,11 +226,20 @@ class MaskRepair:
         """
         if given is None:
             raise MaskError(f"{name}: no mask was given.")
-        return FoundMask(
-            read_mask(
-                given.data, given.name, photo, dilate=self._dilate, max_mpixels=self._max_mpixels
-            )
+        mask = read_mask_for(
+            given.data, given.name, sizes, dilate=self._dilate, max_mpixels=self._max_mpixels
         )
+        return FoundMask(mask)
+
+    def find(self, photo: Photo, name: str, given: MaskFile | None) -> FoundMask:
+        """Return the mask that was given, grown by ``--dilate``.
+
+        Raises:
+            MaskError: there is none, it cannot be read or does not fit.
+        """
+        found = self.glance([(page.height, page.width) for page in photo.pages], name, given)
+        assert found is not None
+        return found
 
     def repaint(self, photo: Photo, found: FoundMask, name: str) -> Repaint:
         """Return the pages with their holes repainted by the network.
@@ -225,7 +264,8 @@ class Restoration:
     """``(height, width)`` of each page, in pixels as displayed."""
     method: Method
     preserved: Preserved
-    known_sha256: str
+    known_sha256: str | None
+    """None where ``data`` is the input and nothing was decoded."""
     is_same: bool
     """Whether ``data`` is the input, byte for byte."""
 
@@ -264,7 +304,10 @@ def build_repair(options: RestoreOptions) -> Repair:
 
 
 def load_network(options: RestoreOptions) -> Network:
-    """Load the weights onto the device that the options ask for.
+    """Return the network that the options ask for: checked now, loaded when the first hole comes.
+
+    PyTorch takes longer to import than an unharmed photograph to copy, so a CPU run waits for the
+    first hole. A GPU is looked for at once.
 
     Raises:
         WeightsError: the weights are missing, damaged or of another architecture.
@@ -273,19 +316,55 @@ def load_network(options: RestoreOptions) -> Network:
     # PyTorch's threads spin while they wait for each other. Beside any other load that made a
     # picture of 0.3 s take 5.6 s on two cores; sleeping threads did not. Read when torch loads.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    import torch
-
-    from restorepix.inpaint import Inpainter
-    from restorepix.models.loading import load_generator
     from restorepix.weights import find_weights
 
-    device = choose_device(options.device)
-    if options.threads is not None:
-        torch.set_num_threads(options.threads)
-    weights = find_weights(options.weights)
-    generator = load_generator(weights, device)
-    dtype = torch.float32 if weights.architecture.float32 else None
-    return Network(Inpainter(generator, device, dtype=dtype), str(device), weights.sha256)
+    is_cpu = options.device == "cpu" or (options.device == "auto" and _is_cpu_build())
+    device = "cpu" if is_cpu else str(choose_device(options.device))
+    weights = find_weights(options.weights, download=options.download, repo=options.weights_repo)
+    return Network(_LazyInpainter(weights, device, options.threads or 1), device, weights.sha256)
+
+
+def _is_cpu_build() -> bool:
+    """Return whether the PyTorch that is installed knows no GPU, without importing it."""
+    try:
+        return metadata.version("torch").endswith("+cpu")
+    except metadata.PackageNotFoundError:
+        return False
+
+
+class _LazyInpainter:
+    """An :class:`restorepix.inpaint.Inpainter` that is made when it is first asked."""
+
+    def __init__(self, weights: WeightsFile, device: str, threads: int) -> None:
+        self._weights = weights
+        self._device = device
+        self._threads = threads
+        self._lock = Lock()
+        self._inpainter: Inpainting | None = None
+
+    def inpaint(
+        self, image: ReadRgb, mask: BoolMask, /
+    ) -> Sequence[tuple[Box, npt.NDArray[np.float32]]]:
+        """Return patches; see :class:`Inpainting`."""
+        with self._lock:
+            if self._inpainter is None:
+                self._inpainter = self._load()
+        return self._inpainter.inpaint(image, mask)
+
+    def _load(self) -> Inpainting:
+        import torch
+
+        from restorepix.inpaint import Inpainter
+        from restorepix.models.loading import load_generator
+
+        device = torch.device(self._device)
+        if device.type == "cpu":
+            # Whatever runs at a time are calls of their own: a call that is shared by two threads
+            # gives other last bits, and took three to ten times the CPU time beside other load.
+            torch.set_num_threads(1)
+        generator = load_generator(self._weights, device)
+        dtype = torch.float32 if self._weights.architecture.float32 else None
+        return Inpainter(generator, device, dtype=dtype, threads=self._threads)
 
 
 def choose_device(name: str) -> torch.device:
@@ -319,12 +398,30 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
+@dataclass(frozen=True)
+class Past:
+    """What the journal knows of one output before it is looked at."""
+
+    done: tuple[Result, JournalEntry] | None = None
+    """The last result that made it."""
+    failed: tuple[Result, JournalEntry] | None = None
+    """The failure since, if there was one."""
+
+
+Keep = Callable[[Result, JournalEntry], tuple[str, ...]]
+"""Enters a result in the journal; returns what a person should know where that is not possible."""
+
+
+def _keep_nothing(result: Result, entry: JournalEntry) -> tuple[str, ...]:
+    return ()
+
+
 def restore_batch(
     plan: Plan, options: RestoreOptions, repair: Repair, *, debug: bool = False
 ) -> Iterator[Result]:
-    """Restore every job of a plan; each ends as one result, whatever happens to it.
+    """Restore every job of a plan, one after the other; each ends as one result.
 
-    Results are yielded as they come, after their output and their journal entry are on the disk.
+    :func:`restorepix.engine.run_plan` does the same with many photographs in hand.
 
     Args:
         plan: what to do.
@@ -332,79 +429,60 @@ def restore_batch(
         repair: what finds and repaints the holes.
         debug: raise what is no error of the photograph's own instead of reporting it.
 
+    Yields:
+        The results in the order of the plan, after their output is on the disk.
     """
-    folders = {job.run_folder for job in plan.jobs if job.run_folder is not None}
-    journals = {folder: Journal(folder) for folder in folders}
-    ledgers = {folder: Ledger(folder) for folder in folders} if options.in_place else {}
-    _sweep_folders(plan.jobs)
-    for job in plan.jobs:
-        journal = None if job.run_folder is None else journals[job.run_folder]
-        ledger = None if job.run_folder is None else ledgers.get(job.run_folder)
-        yield restore_photo(job, options, repair, journal, ledger, debug=debug)
+    from restorepix.engine import run_plan
 
-
-def _sweep_folders(jobs: Sequence[Job]) -> None:
-    """Remove what killed runs left where this run is going to write."""
-    folders = {place.parent for job in jobs for place in (job.output, job.backup) if place}
-    runs = {job.run_folder / JOURNAL_FOLDER / MASKS_FOLDER for job in jobs if job.run_folder}
-    masks = {
-        place_mask(job.run_folder, job.journal_key, "").parent for job in jobs if job.run_folder
-    }
-    sweep_leftovers(folders | runs | masks)
+    for _, result in run_plan(plan, replace(options, jobs=1), repair, debug=debug):
+        yield result
 
 
 def restore_photo(
     job: Job,
     options: RestoreOptions,
     repair: Repair,
-    journal: Journal | None = None,
+    past: Past = Past(),
+    keep: Keep = _keep_nothing,
     ledger: Ledger | None = None,
     *,
     debug: bool = False,
 ) -> Result:
     """Restore one file: read, mask, inpaint, encode, prove, write, and enter it in the journal.
 
+    The journal's line is on the disk before the output takes its name, so that whatever is found
+    under the name after a crash is known: a line without its output tells the hash of what is not
+    there.
+
     Args:
         job: what to read and write.
         options: how.
         repair: what finds and repaints the holes.
-        journal: where the run is recorded, and what recognises outputs that are done.
+        past: what the journal knows of the output.
+        keep: enters the result in the journal.
         ledger: where the original is written down before it is replaced, if it is.
         debug: raise what is no error of the photograph's own instead of reporting it.
 
     Returns:
         The result; an error of this file makes it ``failed``, and nothing is written then. A
         journal that cannot be written is a reason for review.
+
+    Raises:
+        DeviceLostError: the device does not work any more; the photograph is to blame for nothing.
     """
-    stopwatch = Stopwatch()
-    started = _tell_time()
-    hashes = _Hashes()
+    turn = _Turn(job, options, repair, past, keep, ledger)
     try:
-        result, hashes = _restore_photo(job, options, repair, journal, ledger, stopwatch)
+        result = turn.run()
+    except DeviceLostError:
+        raise
     except RestorepixError as error:
-        result = _build_failure(job, error.code, str(error))
+        result = turn.fail(error.code, str(error))
     except Exception as error:  # noqa: BLE001 - one file's trouble must not end the batch
         if debug:
             raise
         message = f"{job.source.path}: internal error: {type(error).__name__}: {error}"
-        result = _build_failure(job, "internal", message)
-    result = replace(result, seconds=stopwatch.seconds)
-    if journal is None:
-        return result
-    entry = JournalEntry(
-        key=job.journal_key,
-        options=_identify_options(job, options, repair),
-        input_sha256=hashes.input,
-        mask_file_sha256=hashes.mask_file,
-        output_sha256=hashes.output,
-        started=started,
-        finished=_tell_time(),
-    )
-    try:
-        journal.append(result, entry)
-    except WriteError as error:
-        return replace(result, review=(*result.review, str(error)))
-    return result
+        result = turn.fail("internal", message)
+    return replace(result, seconds=turn.stopwatch.seconds)
 
 
 def restore_bytes(
@@ -437,20 +515,39 @@ def restore_bytes(
             encoded file is not what it should be.
         WeightsError: the network's answer is not finite.
     """
+    if to is not None and CONVERSIONS[to] == sniff_format(data):
+        to = None
+    with stopwatch.measure("read"):
+        sizes = measure_pages(data, name, max_mpixels=options.max_mpixels)
+    with stopwatch.measure("mask"):
+        found = None if sizes is None else repair.glance(sizes, name, given)
+    if sizes and found and not (found.mask.hole_pixels or to or options.strip):
+        # The copy's own bytes prove that everything known is kept: nothing is decoded.
+        return Restoration(
+            data=data,
+            mask=found.mask,
+            detected=found.detected,
+            review=(*found.mask.review, *found.review),
+            sizes=sizes,
+            method="copied",
+            preserved="exact",
+            known_sha256=None,
+            is_same=True,
+        )
     with stopwatch.measure("read"):
         source = strip_metadata(data, name) if options.strip else data
         photo = read_photo(source, name, max_mpixels=options.max_mpixels)
     sizes = tuple((page.height, page.width) for page in photo.pages)
     with stopwatch.measure("mask"):
-        found = repair.find(photo, name, given)
+        if found is None:
+            found = repair.find(photo, name, given)
         if not options.force:
             found = limit_detected(found, sizes)
     mask = found.mask
     method: Method = "copied"
-    if to is not None and CONVERSIONS[to] == photo.format:
-        to = None
     if mask.hole_pixels == 0 and to is None:
         encoded, preserved = source, "exact"
+        known = hash_photo(photo, mask.pages, name=name)
     else:
         repaired: Sequence[npt.NDArray[Any] | None] = [None] * len(sizes)
         if mask.hole_pixels:
@@ -465,18 +562,23 @@ def restore_bytes(
                 to=to,
                 accept_reencode=options.accept_reencode,
             )
-            encoded, preserved = written.data, written.preserved
+            encoded, preserved, known = written.data, written.preserved, written.known_sha256
             del repaired, written
             if options.provenance and mask.hole_pixels:
                 share = mask.hole_pixels / sum(height * width for height, width in sizes)
                 record = build_record(__version__, share, repair.weights_sha256)
                 encoded = add_provenance(encoded, record, name=name)
-    # The proof decodes both files anew, and the pixels of a large picture are not kept meanwhile.
+    # The proof decodes the output anew, and the pixels of a large picture are not kept meanwhile.
     del photo
     try:
         with stopwatch.measure("verify"):
             known = verify_photo(
-                source, encoded, mask.pages, name=name, reencoded=preserved == "reencoded"
+                source,
+                encoded,
+                mask.pages,
+                name=name,
+                reencoded=preserved == "reencoded",
+                known_sha256=known,
             )
             if source is not data:
                 verify_stripped(data, source, mask.pages, name)
@@ -524,83 +626,220 @@ def restore_stream(
     return restoration.data
 
 
-@dataclass(frozen=True)
-class _Hashes:
-    """SHA-256 in hex of the files of one job; None when it was not come to."""
-
-    input: str | None = None
-    mask_file: str | None = None
-    output: str | None = None
+_LASTING = frozenset({"unreadable", "unsupported", "too-large", "mask", "preservation"})
+"""Codes of errors that the same input, mask, options and weights bring about again."""
 
 
-def _restore_photo(
-    job: Job,
-    options: RestoreOptions,
-    repair: Repair,
-    journal: Journal | None,
-    ledger: Ledger | None,
-    stopwatch: Stopwatch,
-) -> tuple[Result, _Hashes]:
-    path = job.source.path
-    with stopwatch.measure("read"):
-        status = _check_status(job)
-        data = read_file(path, UnreadableError, "cannot be opened")
-        if ledger is not None:
-            data = _find_original(data, job, ledger)
-        given = _read_given(job, repair)
-        hashes = _Hashes(hash_bytes(data), None if given is None else hash_bytes(given.data))
-    if not options.overwrite:
-        done = _find_done(job, options, repair, journal, hashes)
-        if done is not None:
-            return done
-        if ledger is None:
-            refuse_existing(job.output)
-        elif _is_replaced(job, journal):
-            raise OutputExistsError(
-                f"{path}: it was restored in place with another mask, other options or weights. "
-                "Pass --overwrite to restore its original again, or put that back with "
-                f"restorepix undo {job.run_folder}."
-            )
-    restoration = restore_bytes(
-        data,
-        str(path),
-        given,
-        options,
-        repair,
-        to=job.to,
-        stopwatch=stopwatch,
-    )
-    with stopwatch.measure("write"):
-        hashes = replace(hashes, output=hash_bytes(restoration.data))
+class _Turn:
+    """One photograph on its way; what is known of it so far is told when it fails, too."""
+
+    def __init__(
+        self,
+        job: Job,
+        options: RestoreOptions,
+        repair: Repair,
+        past: Past,
+        keep: Keep,
+        ledger: Ledger | None,
+    ) -> None:
+        self.stopwatch = Stopwatch()
+        self._job = job
+        self._options = options
+        self._repair = repair
+        self._past = past
+        self._keep = keep
+        self._ledger = ledger
+        self._started = _tell_time()
+        self._input_sha256: str | None = None
+        self._mask_file_sha256: str | None = None
+
+    def run(self) -> Result:
+        """Return the result, entered in the journal."""
+        job, options, path = self._job, self._options, self._job.source.path
+        with self.stopwatch.measure("read"):
+            status = _check_status(job)
+            data = read_stable(path, options.timeout_s)
+            if self._ledger is not None:
+                data = _find_original(data, job, self._ledger)
+            self._input_sha256 = hash_bytes(data)
+            given = _read_given(job, self._repair, options.timeout_s)
+            self._mask_file_sha256 = None if given is None else hash_bytes(given.data)
+            known = self._find_known()
+        if known is not None:
+            return self._enter(known, known.status == "skipped")
+        overwrite = options.overwrite or (options.resume and self._is_ours())
+        if not overwrite:
+            if self._ledger is None:
+                refuse_existing(job.output)
+            elif self._is_replaced():
+                raise OutputExistsError(
+                    f"{path}: it was restored in place with another mask, other options or "
+                    "weights. Pass --overwrite to restore its original again, or put that back "
+                    f"with restorepix undo {job.run_folder}."
+                )
+        restoration = restore_bytes(
+            data, str(path), given, options, self._repair, to=job.to, stopwatch=self.stopwatch
+        )
+        with self.stopwatch.measure("write"):
+            return self._write(restoration, len(data), status, overwrite)
+
+    def fail(self, code: str, message: str) -> Result:
+        """Return the result of an error, entered in the journal."""
+        result = Result(
+            input=str(self._job.source.path),
+            output=str(self._job.output),
+            status="failed",
+            error=Failure(code, message),
+        )
+        return self._enter(result, None)
+
+    def _write(
+        self, restoration: Restoration, bytes_in: int, status: os.stat_result, overwrite: bool
+    ) -> Result:
+        job, options, path = self._job, self._options, self._job.source.path
+        output_sha256 = self._input_sha256
+        if not restoration.is_same:
+            output_sha256 = hash_bytes(restoration.data)
+        assert output_sha256 is not None
         troubles = _write_mask(job, restoration)
-        if ledger is not None:
-            if hashes.output != _hash_file(path):
-                _replace_original(restoration.data, job, ledger, hashes, status, options)
-        else:
-            keep = {"preserve_times": options.preserve_times, "overwrite": options.overwrite}
+        entered = [self._tell(restoration, bytes_in, troubles)]
+
+        def enter() -> None:
+            entered[0] = self._enter(entered[0], output_sha256)
+
+        if self._ledger is None:
+            keep = {"preserve_times": options.preserve_times, "overwrite": overwrite}
             if not options.strip:
                 copy_sidecars(path, job.output, **keep)
-            write_output(restoration.data, job.output, path, **keep)
-    mask = restoration.mask
-    result = Result(
-        input=str(path),
-        output=str(job.output),
-        status="unchanged" if restoration.is_same else "restored",
-        review=(*restoration.review, *troubles),
-        holes=mask.count_holes(),
-        hole_pixels=mask.hole_pixels,
-        hole_share=mask.hole_pixels / restoration.pixels,
-        detected={kind: asdict(finding) for kind, finding in restoration.detected.items()},
-        method=restoration.method,
-        preserved=restoration.preserved,
-        known_sha256=restoration.known_sha256,
-        mask_sha256=mask.hash_pages(),
-        weights_sha256=repair.weights_sha256 if mask.hole_pixels else None,
-        device=repair.device if mask.hole_pixels else None,
-        bytes_in=len(data),
-        bytes_out=len(restoration.data),
-    )
-    return result, hashes
+            write_output(restoration.data, job.output, path, **keep, before_rename=enter)
+        elif output_sha256 == _hash_file(path):
+            enter()
+        else:
+            self._replace_original(restoration.data, output_sha256, status, enter)
+        return entered[0]
+
+    def _tell(self, restoration: Restoration, bytes_in: int, troubles: tuple[str, ...]) -> Result:
+        mask, repair = restoration.mask, self._repair
+        return Result(
+            input=str(self._job.source.path),
+            output=str(self._job.output),
+            status="unchanged" if restoration.is_same else "restored",
+            review=(*restoration.review, *troubles),
+            holes=mask.count_holes(),
+            hole_pixels=mask.hole_pixels,
+            hole_share=mask.hole_pixels / restoration.pixels,
+            detected={kind: asdict(finding) for kind, finding in restoration.detected.items()},
+            method=restoration.method,
+            preserved=restoration.preserved,
+            known_sha256=restoration.known_sha256,
+            mask_sha256=mask.hash_pages(),
+            weights_sha256=repair.weights_sha256 if mask.hole_pixels else None,
+            device=repair.device if mask.hole_pixels else None,
+            bytes_in=bytes_in,
+            bytes_out=len(restoration.data),
+        )
+
+    def _enter(self, result: Result, output_sha256: str | bool | None) -> Result:
+        """Return a result after it was entered in the journal, with any trouble about that.
+
+        Args:
+            result: what became of the photograph.
+            output_sha256: of the output; True for what the journal says already.
+        """
+        if output_sha256 is True:
+            assert self._past.done is not None
+            output_sha256 = self._past.done[1].output_sha256
+        entry = JournalEntry(
+            key=self._job.journal_key,
+            options=self._identify_options(),
+            input_sha256=self._input_sha256,
+            mask_file_sha256=self._mask_file_sha256,
+            output_sha256=output_sha256 or None,
+            started=self._started,
+            finished=_tell_time(),
+        )
+        troubles = self._keep(replace(result, seconds=dict(self.stopwatch.seconds)), entry)
+        return replace(result, review=(*result.review, *troubles))
+
+    def _find_known(self) -> Result | None:
+        """Return the result of an input that an earlier run came to the end with, or None."""
+        options, past = self._options, self._past
+        if (
+            options.resume
+            and not options.retry_failed
+            and past.failed is not None
+            and past.failed[0].error is not None
+            and past.failed[0].error.code in _LASTING
+            and self._is_same(*past.failed)
+        ):
+            return self._rename(past.failed[0])
+        if options.overwrite or past.done is None or not self._is_same(*past.done):
+            return None
+        if past.done[1].output_sha256 != _hash_file(self._job.output):
+            return None
+        return replace(self._rename(past.done[0]), status="skipped")
+
+    def _rename(self, result: Result) -> Result:
+        """Return an earlier result under the names that its files have now."""
+        return replace(result, input=str(self._job.source.path), output=str(self._job.output))
+
+    def _is_same(self, result: Result, entry: JournalEntry) -> bool:
+        """Return whether an earlier result came from what this one would come from."""
+        return (
+            self._input_sha256 is not None
+            and entry.input_sha256 == self._input_sha256
+            and entry.mask_file_sha256 == self._mask_file_sha256
+            and entry.options == self._identify_options()
+            and result.weights_sha256 in (None, self._repair.weights_sha256)
+        )
+
+    def _is_ours(self) -> bool:
+        """Return whether the output is, byte for byte, what the journal says was written."""
+        done = self._past.done
+        return done is not None and done[1].output_sha256 == _hash_file(self._job.output)
+
+    def _is_replaced(self) -> bool:
+        """Return whether the input is, by the journal, the output of an earlier run in place."""
+        done = self._past.done
+        return (
+            done is not None and done[1].output_sha256 != done[1].input_sha256 and self._is_ours()
+        )
+
+    def _identify_options(self) -> dict[str, Any]:
+        job, repair = self._job, self._repair
+        return self._options.identity() | {"to": job.to} | dict(repair.identity)
+
+    def _replace_original(
+        self,
+        data: bytes,
+        output_sha256: str,
+        status: os.stat_result,
+        before_rename: Callable[[], None],
+    ) -> None:
+        """Write down what is done to an original, back it up, and give its name to a new file."""
+        path, backup, ledger = self._job.source.path, self._job.backup, self._ledger
+        assert backup is not None and ledger is not None and self._input_sha256 is not None
+        check_unchanged(path, status)
+        found, source = _hash_file(path), path
+        lines = (one for one in reversed(ledger.find(path)) if one.restored_sha256 == found)
+        line = next(lines, None)
+        if line is not None and found != self._input_sha256:
+            # The file is our output of an original that is in the backup tree already.
+            source = backup = ledger.folder / line.backup
+            ledger.append(path, backup, self._input_sha256, output_sha256, backup.stat())
+        else:
+            ledger.append(path, backup, self._input_sha256, output_sha256, status)
+            back_up_original(path, backup, self._input_sha256)
+        check_unchanged(path, status)
+        write_output(
+            data,
+            path,
+            source,
+            preserve_times=self._options.preserve_times,
+            overwrite=True,
+            keep_owner=True,
+            before_rename=before_rename,
+        )
 
 
 def _check_status(job: Job) -> os.stat_result:
@@ -639,47 +878,14 @@ def _find_original(data: bytes, job: Job, ledger: Ledger) -> bytes:
     return original
 
 
-def _is_replaced(job: Job, journal: Journal | None) -> bool:
-    """Return whether the input is, by the journal, the output of an earlier run in place."""
-    done = journal.find_done(job.journal_key) if journal is not None else None
-    return (
-        done is not None
-        and done[1].output_sha256 != done[1].input_sha256
-        and done[1].output_sha256 == _hash_file(job.output)
-    )
-
-
-def _replace_original(
-    data: bytes,
-    job: Job,
-    ledger: Ledger,
-    hashes: _Hashes,
-    status: os.stat_result,
-    options: RestoreOptions,
-) -> None:
-    """Write down what is done to an original, back it up, and give its name to the new file."""
-    path, backup = job.source.path, job.backup
-    assert backup is not None and hashes.input is not None and hashes.output is not None
-    check_unchanged(path, status)
-    found, source = _hash_file(path), path
-    lines = (one for one in reversed(ledger.find(path)) if one.restored_sha256 == found)
-    line = next(lines, None)
-    if line is not None and found != hashes.input:
-        # The file is our output of an original that is in the backup tree already.
-        source = backup = ledger.folder / line.backup
-        ledger.append(path, backup, hashes.input, hashes.output, backup.stat())
-    else:
-        ledger.append(path, backup, hashes.input, hashes.output, status)
-        back_up_original(path, backup, hashes.input)
-    check_unchanged(path, status)
-    write_output(
-        data,
-        path,
-        source,
-        preserve_times=options.preserve_times,
-        overwrite=True,
-        keep_owner=True,
-    )
+def sweep_folders(jobs: Sequence[Job]) -> None:
+    """Remove what killed runs left where this run is going to write."""
+    folders = {place.parent for job in jobs for place in (job.output, job.backup) if place}
+    runs = {job.run_folder / JOURNAL_FOLDER / MASKS_FOLDER for job in jobs if job.run_folder}
+    masks = {
+        place_mask(job.run_folder, job.journal_key, "").parent for job in jobs if job.run_folder
+    }
+    sweep_leftovers(folders | runs | masks)
 
 
 def place_mask(run_folder: Path, key: str, suffix: str) -> Path:
@@ -742,59 +948,88 @@ def _inpaint_page(page: Page, hole: BoolMask, inpainter: Inpainting) -> npt.NDAr
     )
 
 
-def _find_done(
-    job: Job,
-    options: RestoreOptions,
-    repair: Repair,
-    journal: Journal | None,
-    hashes: _Hashes,
-) -> tuple[Result, _Hashes] | None:
-    """Return the ``skipped`` result of an output that an earlier run made just so, or None."""
-    done = journal.find_done(job.journal_key) if journal is not None else None
-    if done is None:
-        return None
-    result, entry = done
-    is_same = (
-        entry.input_sha256 == hashes.input
-        and entry.mask_file_sha256 == hashes.mask_file
-        and entry.options == _identify_options(job, options, repair)
-        and result.weights_sha256 in (None, repair.weights_sha256)
-        and entry.output_sha256 == _hash_file(job.output)
-    )
-    if not is_same:
-        return None
-    skipped = replace(result, input=str(job.source.path), output=str(job.output), status="skipped")
-    return skipped, replace(hashes, output=entry.output_sha256)
-
-
-def _identify_options(job: Job, options: RestoreOptions, repair: Repair) -> dict[str, Any]:
-    return options.identity() | {"to": job.to} | dict(repair.identity)
-
-
-def _build_failure(job: Job, code: str, message: str) -> Result:
-    return Result(
-        input=str(job.source.path),
-        output=str(job.output),
-        status="failed",
-        error=Failure(code, message),
-    )
-
-
-def _read_given(job: Job, repair: Repair) -> MaskFile | None:
+def _read_given(job: Job, repair: Repair, timeout_s: float) -> MaskFile | None:
     if job.mask is not None:
-        return read_mask_file(job.mask)
+        return read_mask_file(job.mask, timeout_s)
     if repair.needs_mask:
         raise MaskError(f"{job.source.path}: {job.mask_problem}.")
     return None
 
 
-def read_mask_file(path: Path) -> MaskFile:
+def read_mask_file(path: Path, timeout_s: float | None = None) -> MaskFile:
     """Return a mask that a user names, not yet decoded.
 
     Raises:
         MaskError: it cannot be opened.
+        TimedOutError: it does not answer for ``timeout_s``.
     """
-    return MaskFile(read_file(path, MaskError, "the mask cannot be opened"), str(path))
+
+    def read() -> bytes:
+        return read_file(path, MaskError, "the mask cannot be opened")
+
+    data = read() if timeout_s is None else call_in_time(read, timeout_s, str(path))
+    return MaskFile(data, str(path))
+
+
+def read_stable(path: Path, timeout_s: float) -> bytes:
+    """Return the content of a photograph that nobody is writing meanwhile.
+
+    Raises:
+        UnreadableError: it cannot be opened, or changes while it is read.
+        TimedOutError: it does not answer for ``timeout_s``.
+    """
+
+    def read() -> bytes:
+        try:
+            with path.open("rb") as file:
+                before = os.fstat(file.fileno())
+                data = file.read()
+                after = os.fstat(file.fileno())
+        except OSError as error:
+            raise UnreadableError(
+                f"{path}: cannot be opened: {error.strerror or error}."
+            ) from error
+        if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+            raise UnreadableError(
+                f"{path}: it changed while it was read. Run again when nobody writes it."
+            )
+        return data
+
+    return call_in_time(read, timeout_s, str(path))
+
+
+def call_in_time(read: Callable[[], bytes], timeout_s: float, name: str) -> bytes:
+    """Return what a function that reads a file returns, unless it takes too long.
+
+    A file on a network mount that has lost its server can block for ever, and nothing can end the
+    thread that waits for it: it is left behind.
+
+    Args:
+        read: opens and reads the file.
+        timeout_s: seconds to wait.
+        name: what to call the file in messages.
+
+    Raises:
+        TimedOutError: it did not answer in time. Otherwise what ``read`` raises.
+    """
+    done: Future[bytes] = Future()
+
+    def run() -> None:
+        try:
+            done.set_result(read())
+        except BaseException as error:  # noqa: BLE001 - raised again by result()
+            done.set_exception(error)
+
+    Thread(target=run, name=f"read {name}", daemon=True).start()
+    try:
+        return done.result(timeout_s)
+    except FutureTimeoutError as error:
+        if done.done():  # the function's own
+            raise
+        raise TimedOutError(
+            f"{name}: did not answer for {timeout_s:g} s. See whether its disk or network mount "
+            "is there, then run again with --retry-failed."
+        ) from error
 
 
 def read_file(path: Path, kind: type[PhotoError], trouble: str) -> bytes:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from importlib import resources
 from pathlib import Path
+from threading import Lock
 from typing import Any, Final, Literal
 
 from rich.text import Text
@@ -120,34 +121,44 @@ class Journal:
         """Read what earlier runs into this folder did; nothing is written yet."""
         self.path = run_folder / JOURNAL_FOLDER / JOURNAL_NAME
         self._done: dict[str, tuple[Result, JournalEntry]] = {}
+        self._failed: dict[str, tuple[Result, JournalEntry]] = {}
         self._is_torn = False
+        self._lock = Lock()
         self._load()
 
     def find_done(self, key: str) -> tuple[Result, JournalEntry] | None:
         """Return the last ``restored`` or ``unchanged`` result for an output, if there is one."""
         return self._done.get(key)
 
+    def find_failed(self, key: str) -> tuple[Result, JournalEntry] | None:
+        """Return the failure of an output, if that is the last that is known of it."""
+        return self._failed.get(key)
+
     def append(self, result: Result, entry: JournalEntry) -> None:
-        """Add one line and flush it to the disk.
+        """Add one line and flush it to the disk; several threads may do so at a time.
 
         Raises:
             WriteError: the journal cannot be written.
         """
         line = encode_json(result.to_record() | {"journal": asdict(entry)}) + "\n"
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("ab") as file:
-                if self._is_torn:
-                    file.write(b"\n")
-                    self._is_torn = False
-                file.write(line.encode())
-                file.flush()
-                os.fsync(file.fileno())
+            with self._lock:
+                self._write(line.encode())
         except OSError as error:
             raise WriteError(
                 f"{self.path}: the journal cannot be written: {error.strerror or error}."
             ) from error
         self._remember(result, entry)
+
+    def _write(self, line: bytes) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        line = b"\n" * self._is_torn + line
+        with self.path.open("ab", buffering=0) as file:
+            self._is_torn = True  # until all of the line is there, the next one is not glued to it
+            while line:
+                line = line[file.write(line) :]
+            os.fsync(file.fileno())
+        self._is_torn = False
 
     def _load(self) -> None:
         try:
@@ -163,6 +174,10 @@ class Journal:
                 self._remember(Result.from_record(record), entry)
 
     def _remember(self, result: Result, entry: JournalEntry) -> None:
+        if result.status == "failed":
+            self._failed[entry.key] = (result, entry)
+            return
+        self._failed.pop(entry.key, None)
         if result.status in ("restored", "unchanged"):
             self._done[entry.key] = (result, entry)
 

@@ -9,7 +9,7 @@ import stat
 import sys
 import tempfile
 import time
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
 
 from restorepix.errors import OutputExistsError, WriteError
@@ -21,6 +21,8 @@ if sys.platform != "win32":
 _TEMPORARY_PREFIX = ".restorepix-"
 """Begins with a dot, so that no walk takes a file that a killed process left for a picture."""
 _TEMPORARY_SUFFIX = ".tmp"
+_live: set[Path] = set()
+"""Temporary files that this process is writing."""
 _STALE_S = 24 * 3600
 """Age at which a temporary file is nobody's, where locks do not tell."""
 
@@ -33,6 +35,7 @@ def write_output(
     preserve_times: bool,
     overwrite: bool,
     keep_owner: bool = False,
+    before_rename: Callable[[], None] | None = None,
 ) -> None:
     """Write a file under its name in one step, with the permissions of its source.
 
@@ -46,6 +49,8 @@ def write_output(
         preserve_times: take over access and modification time too.
         overwrite: replace a file of that name.
         keep_owner: take over owner and group too, as far as the system lets us.
+        before_rename: called when the bytes are on the disk and the name is free; what it raises
+            ends the writing, and nothing is left behind.
 
     Raises:
         OutputExistsError: there is a file of that name and ``overwrite`` is off.
@@ -69,6 +74,8 @@ def write_output(
                 os.utime(temporary, ns=(status.st_atime_ns, status.st_mtime_ns))
             if not overwrite:
                 refuse_existing(output)
+            if before_rename is not None:
+                before_rename()
             temporary.replace(output)
         flush_folder(output.parent)
     except OSError as error:
@@ -167,14 +174,23 @@ def open_temporary(folder: Path) -> Generator[tuple[int, Path]]:
     The descriptor is the caller's to close; a lock tells other runs that the file is in use.
     """
     descriptor, path, lock = _create_locked(folder)
+    _live.add(path)
     try:
         yield descriptor, path
     finally:
         # Also on Ctrl-C. After the rename there is nothing under this name.
         with contextlib.suppress(OSError):
             path.unlink()
+        _live.discard(path)
         if lock is not None:
             os.close(lock)
+
+
+def remove_temporaries() -> None:
+    """Remove every temporary file of this process, which is about to end without unwinding."""
+    for path in tuple(_live):
+        with contextlib.suppress(OSError):
+            path.unlink()
 
 
 def _create_locked(folder: Path) -> tuple[int, Path, int | None]:

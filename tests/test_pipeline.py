@@ -163,10 +163,13 @@ class FakeDetector(MaskRepair):
     def identity(self):
         return {"detector": "fake"}
 
+    def glance(self, sizes, name, given):
+        return None
+
     def find(self, photo, name, given):
         page = np.zeros((photo.pages[0].height, photo.pages[0].width), np.bool_)
         page[: round(len(page) * self.share)] = True
-        found = None if given is None else super().find(photo, name, given).mask
+        found = None if given is None else super().glance([page.shape], name, given).mask
         united = page if found is None or found.pages[0] is None else page | found.pages[0]
         return FoundMask(
             EffectiveMask((united,)),
