@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -31,13 +32,13 @@ def pull_push(image: Tensor, mask: Tensor, sweeps: int = 2) -> Tensor:
         weights.append(_halve(weights[-1]))
     filled = sums[-1] / weights[-1].clamp_min(1e-8)
     for total, weight in zip(reversed(sums[:-1]), reversed(weights[:-1]), strict=True):
-        is_known = (weight > 0).to(image.dtype)
+        is_known = weight > 0
         colour = total / weight.clamp_min(1e-8)
         filled = functional.interpolate(filled, size=total.shape[-2:], mode="bilinear")
-        filled = colour * is_known + filled * (1 - is_known)
+        filled = torch.where(is_known, colour, filled)
         for _ in range(sweeps):
             relaxed = functional.avg_pool2d(filled, 3, 1, 1, count_include_pad=False)
-            filled = colour * is_known + relaxed * (1 - is_known)
+            filled = torch.where(is_known, colour, relaxed)
     return filled
 
 
