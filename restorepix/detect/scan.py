@@ -28,14 +28,14 @@ Rgb = npt.NDArray[np.float32]
 ReadRgb = Callable[[Box], Rgb]
 Maps = npt.NDArray[np.uint8]
 
-TILE_PX: Final = 512
-"""Side of a tile."""
+TILE_PX: Final = 1024
+"""Largest side of a tile. Rims cost 14 % of the work at this size and 31 % at half of it."""
 
 HALO_PX: Final = 32
 """Rim of a tile whose answer is not used, where the picture goes on."""
 
 OVERVIEW_PX: Final = 1024
-"""Long side of the overview; smaller pictures have none."""
+"""Long side of the overview, at most; pictures up to 1.5 times as long have none."""
 
 FLAT_LEVELS: Final = 5 / 255
 """A tile whose brightest and darkest sample are closer than this in every channel is left out:
@@ -117,18 +117,20 @@ class Scanner:
 
     def _scan_tile(self, read: ReadRgb, maps: Maps, tile: tuple[Box, Box]) -> None:
         box, core = tile
-        rgb = np.clip(np.nan_to_num(read(box)), 0, 1)
-        if float(np.ptp(rgb, axis=(0, 1)).max()) < FLAT_LEVELS:
-            return
         with torch.inference_mode():
-            image = torch.tensor(rgb, device=self._device).movedim(2, 0)[None] * 2 - 1
-            found = predict(self._detector, image.to(self._dtype))[0]
-            if not bool(torch.isfinite(found).all()):
+            planes = torch.tensor(read(box)).permute(2, 0, 1).contiguous()
+            planes.nan_to_num_(0.0).clamp_(0, 1)
+            low, high = planes.flatten(1).aminmax(dim=1)
+            if float((high - low).max()) < FLAT_LEVELS:
+                return
+            image = planes.to(self._device, self._dtype)[None].mul_(2).sub_(1)
+            found = predict(self._detector, image)[0]
+            if not bool(torch.isfinite(found.sum())):
                 raise WeightsError(
                     "the detector's answer is not finite: its weights are damaged or do not suit "
                     "this precision. Install the weights again, or run with --device cpu."
                 )
-            levels = (found * 255).round().to(torch.uint8).cpu().numpy()
+            levels = found.mul_(255).round_().to(torch.uint8).cpu().numpy()
         rows, columns = core.slices()
         inner = core.shift(-box.top, -box.left).slices()
         maps[:, rows, columns] = levels[:, inner[0], inner[1]]
@@ -149,9 +151,11 @@ def plan_tiles(height: int, width: int) -> list[tuple[Box, Box]]:
 
 def _plan_line(length: int) -> Iterator[tuple[int, int, int, int]]:
     """Yield (start, length) of tiles and of their inner parts along one side."""
-    size = min(TILE_PX, length)
-    step = TILE_PX - 2 * HALO_PX
-    count = 1 if length <= TILE_PX else math.ceil((length - 2 * HALO_PX) / step)
+    rim = 2 * HALO_PX
+    count = 1 if length <= TILE_PX else math.ceil((length - rim) / (TILE_PX - rim))
+    # As small as so many tiles can be, so that a picture a little wider than one costs no two.
+    size = min(length, -(-math.ceil((length + rim * (count - 1)) / count) // 16) * 16)
+    step = size - rim
     done = 0
     for number in range(count):
         start = min(number * step, length - size)
