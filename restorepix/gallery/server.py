@@ -37,6 +37,8 @@ from restorepix.report import encode_json
 HOST: Final = "127.0.0.1"
 FULL_PX: Final = 8000
 """Longest side of a photograph that is zoomed into; browsers give up somewhere above."""
+_UNSEEN: Final = ("unreadable", "unsupported", "too-large")
+"""Codes of errors for which there is no use in looking at the original."""
 _CACHE_BYTES: Final = 192 * 1024 * 1024
 _BODY_BYTES: Final = 16 * 1024 * 1024
 _TIMEOUT_S: Final = 60
@@ -161,7 +163,10 @@ class ReviewServer:
     def _build_card(self, index: int, entry: Entry) -> dict[str, Any]:
         card = build_card(entry, None)
         has_two = entry.before is not None and entry.after is not None
-        names = ["thumb"] if entry.before is not None or entry.after is not None else []
+        is_shown = entry.before is not None or entry.after is not None
+        if entry.result.error is not None and entry.result.error.code in _UNSEEN:
+            is_shown = False
+        names = ["thumb"] if is_shown else []
         if has_two and entry.result.hole_pixels:
             names.append("before_thumb")
         card["pictures"] = self._address(index, names)

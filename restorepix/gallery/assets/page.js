@@ -111,6 +111,7 @@
     const cut = name.lastIndexOf("/");
     return [name.slice(0, cut + 1), name.slice(cut + 1)];
   }
+  const makeEmpty = () => make("span", { className: "empty" }, "no preview");
   function fillCard(card, index) {
     const [folder, name] = splitName(card.name);
     const { thumb } = card.pictures;
@@ -123,7 +124,9 @@
         picture.height = Math.round(card.size[1] * scale);
       }
       picture.src = locate(thumb);
-    } else picture = make("span", { className: "empty" }, "no preview");
+      const made = picture;
+      made.addEventListener("error", () => made.replaceWith(makeEmpty()), { once: true });
+    } else picture = makeEmpty();
     const link = make("a", { href: `#${index + 1}`, tabIndex: -1, title: print(card.name) },
       make("span", { className: "cell" }, picture,
         card.pictures.before_thumb ? make("span", { className: "peek" }, "Before") : ""),
@@ -387,7 +390,7 @@
         facts.push(make("dt", {}, name), make("dd", {}, ...value));
       }
     };
-    add("State", card.status + (card.code ? ` (${card.code})` : ""));
+    add("State", print(card.status + (card.code ? ` (${card.code})` : "")));
     add("Decision", card.decision);
     if (card.size) add("Size", `${number(card.size[0])} × ${number(card.size[1])} px`);
     if (card.page) add("Page", `${card.page[0]} of ${card.page[1]}`);
@@ -395,7 +398,7 @@
       add("Holes", `${number(card.holes)}, ${number(card.pixels)} px, ${percent(card.share)}`);
     }
     for (const [kind, found] of Object.entries(card.detected)) {
-      add(kinds[kind] || kind,
+      add(kinds[kind] || print(kind),
         `${number(found.pixels)} px, ${Math.round(100 * found.confidence)} % sure`);
     }
     add("Method", { inpainted: "repainted", unblended: "overlay taken out", copied: "copied" }[card.method]);
@@ -404,9 +407,9 @@
       add("File", card.bytes[1] === null || card.bytes[1] === card.bytes[0] ?
         size(card.bytes[0]) : `${size(card.bytes[0])} → ${size(card.bytes[1])}`);
     }
-    if (card.seconds) add("Time", `${card.seconds} s${card.device ? ` on ${card.device}` : ""}`);
+    if (card.seconds) add("Time", print(`${card.seconds} s${card.device ? ` on ${card.device}` : ""}`));
     if (card.known) {
-      add("Proof", make("code", { title: "SHA-256 over all that is known" }, card.known));
+      add("Proof", make("code", { title: "SHA-256 over all that is known" }, print(card.known)));
     }
     add("Original", ...breakPath(card.input));
     if (card.status !== "failed") add("Output", ...breakPath(card.output));
