@@ -300,7 +300,12 @@ def build_repair(options: RestoreOptions) -> Repair:
         WeightsError: weights are missing, damaged or of another architecture.
         DeviceError: the device was named and is not there.
     """
-    return MaskRepair(load_network(options), options)
+    if options.detect is None:
+        return MaskRepair(load_network(options), options)
+    from restorepix.detect.repair import DetectRepair, build_finder
+
+    finder = build_finder(options)
+    return DetectRepair(load_network(options), finder, options)
 
 
 def load_network(options: RestoreOptions) -> Network:

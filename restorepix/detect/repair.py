@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from restorepix.color import page_to_rgb
 from restorepix.detect.findings import PageFindings, find_damage, review_confidence
@@ -17,7 +19,6 @@ from restorepix.detect.infrared import (
     read_plane,
 )
 from restorepix.detect.pages import judge_picture
-from restorepix.detect.scan import Maps, ReadRgb, pick_maps
 from restorepix.errors import MaskError, MissingWeightsError
 from restorepix.formats import read_photo
 from restorepix.masks import (
@@ -32,6 +33,10 @@ from restorepix.options import DetectOptions, RestoreOptions
 from restorepix.photo import BoolMask, Page, Photo
 from restorepix.pipeline import Network, Repaint, inpaint_pages
 from restorepix.tiles import Box
+
+if TYPE_CHECKING:
+    from restorepix.detect.scan import Maps, ReadRgb
+    from restorepix.weights import WeightsFile
 
 DETECTOR_MODEL: Final = "detect"
 """The model of the manifest that finds damage."""
@@ -117,7 +122,7 @@ class Finder:
         """Damage on one page, or None for a page that is no photograph; and notes."""
         size = (page.height, page.width)
 
-        def read(box: Box) -> Any:
+        def read(box: Box) -> npt.NDArray[np.float32]:
             return page_to_rgb(page, box)
 
         notes: list[str] = []
@@ -131,6 +136,8 @@ class Finder:
             if infrared is not None:
                 extra = infrared.mask
                 notes += [infrared.note] if infrared.note else []
+        from restorepix.detect.scan import pick_maps  # brings torch, which is in use by now
+
         maps = pick_maps(self._scanner.scan(read, size), self._options.classes)
         typed: dict[DamageClass, Maps] = {kind: maps[kind] for kind in self._options.classes}
         return find_damage(typed, self._options, page=number, extra=extra), notes
@@ -233,6 +240,10 @@ def build_finder(options: RestoreOptions) -> Finder:
         WeightsError: its weights are damaged or of another kind.
         DeviceError: the device was named and is not there.
     """
+    # As in restorepix.pipeline.load_network: threads that wait must sleep.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    detect = options.detect or DetectOptions()
+    check_detector(detect)
     import torch
 
     from restorepix.detect.scan import Scanner
@@ -240,8 +251,6 @@ def build_finder(options: RestoreOptions) -> Finder:
     from restorepix.models.registry import load_network
     from restorepix.pipeline import choose_device
 
-    detect = options.detect or DetectOptions()
-    check_detector(detect)
     device = choose_device(options.devices[0])
     found = find_detector(options)
     network = load_network(found.path, found.architecture, found.config, found.tensors)
@@ -258,7 +267,7 @@ def build_finder(options: RestoreOptions) -> Finder:
     )
 
 
-def find_detector(options: RestoreOptions) -> Any:
+def find_detector(options: RestoreOptions) -> WeightsFile:
     """Return the checked weights file of the detector that the options ask for."""
     from restorepix.weights import find_weights
 
