@@ -23,13 +23,13 @@ from typer.testing import CliRunner
 import restorepix
 from restorepix import pipeline
 from restorepix.cli import app
+from restorepix.cli.catalogue import build_catalogue
 from restorepix.errors import DeviceError, PlanError, WeightsError
 from restorepix.options import RestoreOptions, WalkOptions
 from restorepix.pipeline import Network
 from restorepix.report import read_schema
 
 ROOT = Path(restorepix.__file__).parents[1]
-COMMANDS = {"fix", "verify", "undo", "report", "review", "models"}
 INTERFACE_COMMANDS = [
     "fix", "remove-watermark", "mask", "verify", "undo", "report", "review", "models", "doctor",
     "config",
@@ -87,7 +87,8 @@ def test_help_lists_the_commands_that_exist_and_no_others():
         for name in INTERFACE_COMMANDS
         if re.search(rf"^\W*{name}\s", result.stdout, re.MULTILINE)
     }
-    assert named == COMMANDS
+    assert named == {info.path.split()[0] for info in build_catalogue()} >= {"fix", "doctor"}
+    assert named <= set(INTERFACE_COMMANDS)
     assert "restorepix fix photos/" in result.stdout
 
 
@@ -150,6 +151,15 @@ def test_no_mask_says_that_nothing_is_detected_yet(here, flat):
         (["fix", "photos", "-m", "masks", "--max-mpixels", "0"], "--max-mpixels"),
         (["fix", "photos", "-m", "masks", "--max-mpixels", "nan"], "--max-mpixels"),
         (["fix", "photos", "-m", "masks", "--threads", "0"], "--threads"),
+        (["fix", "photos", "-m", "masks", "--threads", "99999"], "--threads"),
+        (["fix", "photos", "-m", "masks", "--jobs", "0"], "--jobs"),
+        (["fix", "photos", "-m", "masks", "-j", "1000000"], "--jobs"),
+        (["fix", "photos", "-m", "masks", "--timeout", "-3"], "--timeout"),
+        (["fix", "photos", "-m", "masks", "--timeout", "nan"], "--timeout"),
+        (["fix", "photos", "-m", "masks", "--dilate", "999999999"], "--dilate"),
+        (["fix", "photos", "-m", "masks", "--device", "cuda:0,cuda:0"], "--device"),
+        (["fix", "photos", "-m", "masks", "--device", "cuda:0,auto"], "--device"),
+        (["fix", "photos", "-m", "masks", "--device", "cuda:0,"], "--device"),
         (["fix", "photos", "-m", "masks", "-o", "photos"], "is an input folder"),
         (["fix", "photos", "-m", "masks", "-0"], "--files-from"),
         (["fix", "-", "photos", "-m", "masks"], "stdin"),
@@ -234,6 +244,7 @@ def test_json_is_all_of_stdout_and_fits_the_schema(here, flat):
     write_picture(Path("photos/c.png"), draw_photo())
     result = call("fix", "photos", "-m", "masks", "--json")
     lines = [json.loads(line) for line in result.stdout.splitlines()]
+    lines[:-1] = sorted(lines[:-1], key=lambda record: record["input"])
     schema = read_schema()
     for record in lines[:-1]:
         jsonschema.validate(record, schema)
@@ -287,7 +298,8 @@ def test_options_arrive(here, flat, monkeypatch):
     arguments = (
         "fix photos -m masks -o out --dilate 3 --to png --accept-reencode --overwrite "
         "--no-preserve-times --max-mpixels 7.5 --device cuda:1 --weights w.safetensors "
-        "--threads 2 --include *.png --exclude sub --follow-links"
+        "--jobs 1 --threads 2 --timeout 9 --retry-failed --include *.png --exclude sub "
+        "--follow-links"
     )
     result = call(*arguments.split())
     assert result.exit_code == 0
@@ -301,7 +313,11 @@ def test_options_arrive(here, flat, monkeypatch):
             max_mpixels=7.5,
             device="cuda:1",
             weights=Path("w.safetensors"),
+            jobs=1,
             threads=2,
+            timeout_s=9,
+            resume=True,
+            retry_failed=True,
         )
     ]
     assert list_files()[-1] != "out/sub/b.png"
@@ -384,7 +400,7 @@ def test_an_interrupt_is_130_and_says_what_is_left(here, flat, monkeypatch):
         return inpaint(image, mask)
 
     monkeypatch.setattr(flat, "inpaint", interrupt)
-    result = call("fix", "photos", "-m", "masks")
+    result = call("fix", "photos", "-m", "masks", "--jobs", "1")
     assert result.exit_code == 130
     assert "1 of 2 not done" in result.stderr
     assert "1 restored" in result.stderr

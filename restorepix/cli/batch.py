@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
-from restorepix.cli.common import Talk
+from restorepix.cli.common import Talk, get_settings
+from restorepix.cli.settings import refuse_among_pictures
 from restorepix.cli.streams import write_line
 from restorepix.errors import ExitCode, UsageError
 from restorepix.options import RestoreOptions
@@ -15,8 +19,9 @@ from restorepix.options import RestoreOptions
 if TYPE_CHECKING:
     from rich.text import Text
 
+    from restorepix.engine.worker import Build
     from restorepix.pipeline import Repair
-    from restorepix.plan import Plan
+    from restorepix.plan import Job, Plan
     from restorepix.report import Result
 
 
@@ -38,6 +43,7 @@ def collect_paths(names: Sequence[str], files_from: str | None, null: bool) -> l
         paths += read_file_list(files_from, null_separated=null)
     elif not paths:
         raise UsageError("no inputs: name pictures or folders, or pass --files-from.")
+    refuse_among_pictures(get_settings(), paths)
     return paths
 
 
@@ -93,6 +99,7 @@ def run_plan(
     talk: Talk,
     *,
     debug: bool,
+    build: Build | None = None,
     page: Path | None = None,
 ) -> ExitCode:
     """Carry out a plan, telling of each result as it comes; return the exit code.
@@ -103,6 +110,8 @@ def run_plan(
         repair: what finds and repaints holes.
         talk: where to print.
         debug: stop at a fault of ours.
+        build: makes the same repair in worker processes, a function of a module; None for
+            :func:`restorepix.pipeline.build_repair`.
         page: where to write the page of ``--report``, if anywhere.
 
     Raises:
@@ -111,41 +120,76 @@ def run_plan(
     """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
-    from restorepix.pipeline import restore_batch
+    from restorepix import engine
+    from restorepix.pipeline import build_repair
     from restorepix.report import render_result
 
     begin = time.perf_counter()
-    results: list[Result] = []
+    finished: dict[Job, Result] = {}
+
+    def list_results() -> list[Result]:
+        return [finished[job] for job in plan.jobs if job in finished]
+
     columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     hidden = talk.quiet or not talk.console.is_terminal
     try:
         with Progress(*columns, console=talk.console, transient=True, disable=hidden) as progress:
             task = progress.add_task("", total=len(plan.jobs))
-            for job, result in zip(
-                plan.jobs, restore_batch(plan, options, repair, debug=debug), strict=True
-            ):
-                results.append(result)
+            run = engine.run_plan(
+                plan,
+                options,
+                repair,
+                build=build or build_repair,
+                debug=debug,
+                on_interrupt=lambda count: _say_finishing(count, talk),
+            )
+            for job, result in run:
+                finished[job] = result
                 talk.emit(result.to_record())
                 talk.say(render_result(result))
                 talk.say(_describe_details(result, job.mask), detail=True)
                 progress.advance(task)
     except BrokenPipeError:
-        left = len(plan.jobs) - len(results)
+        left = len(plan.jobs) - len(finished)
         talk.say(f"stdout was closed by its reader: {left} of {len(plan.jobs)} not done.")
         raise
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         seconds = time.perf_counter() - begin
-        finish_run(results, seconds, talk, code=ExitCode.INTERRUPTED)
+        finish_run(list_results(), seconds, talk, code=ExitCode.INTERRUPTED)
         talk.console.print(
-            f"interrupted: {len(plan.jobs) - len(results)} of {len(plan.jobs)} not done. "
+            f"interrupted: {len(plan.jobs) - len(finished)} of {len(plan.jobs)} not done. "
             "Run the same command again to go on.",
             soft_wrap=True,
         )
+        if isinstance(error, engine.InterruptedRunError) and error.is_busy:
+            leave_at_once(ExitCode.INTERRUPTED)
         raise
+    results = list_results()
     code = finish_run(results, time.perf_counter() - begin, talk)
     if page is not None:
         _save_page(plan, results, page, options, talk)
     return code
+
+
+def _say_finishing(count: int, talk: Talk) -> None:
+    from restorepix.engine.run import GRACE_S
+
+    talk.console.print(
+        f"interrupted: finishing what is in hand ({count}), for at most {GRACE_S:g} s. "
+        "Press Ctrl-C again to leave at once.",
+        soft_wrap=True,
+    )
+
+
+def leave_at_once(code: ExitCode) -> NoReturn:
+    """End the process while threads are still at work, without their temporary files."""
+    from restorepix.write import remove_temporaries
+
+    remove_temporaries()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
 
 
 def _save_page(

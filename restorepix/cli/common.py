@@ -19,8 +19,10 @@ import typer
 
 from restorepix import __version__
 from restorepix.cli import streams
+from restorepix.cli.catalogue import list_commands
+from restorepix.cli.settings import Settings, find_settings, read_settings
 from restorepix.cli.streams import guard_stdout, write_line
-from restorepix.errors import ExitCode, RestorepixError
+from restorepix.errors import ExitCode, RestorepixError, UsageError
 from restorepix.options import RestoreOptions
 
 if TYPE_CHECKING:
@@ -44,6 +46,7 @@ class _State:
     """What eager options set up before their command begins."""
 
     log: streams.LogFile | None = None
+    settings: Settings | None = None
 
 
 _state = _State()
@@ -62,6 +65,29 @@ def _open_log(path: Path | None) -> Path | None:
                 f"{path}: the log cannot be written: {error.strerror or error}."
             ) from error
     return path
+
+
+def _load_settings(context: typer.Context, path: Path | None) -> Path | None:
+    """Read the settings file, whose values become defaults of the command's options."""
+    found = find_settings(path)
+    _state.settings = None
+    if found is not None:
+        root = context.find_root()
+        commands = list_commands(root.command, root)
+        try:
+            _state.settings = read_settings(found, commands, is_named=path is not None)
+        except UsageError as error:
+            raise typer.BadParameter(str(error)) from error
+        name = context.command_path.removeprefix(root.command_path).strip()
+        options = next(info.keys for info in commands if info.path == name)
+        values = _state.settings.values.get(name, {})
+        context.default_map = {options[key].name: value for key, value in values.items()}
+    return path
+
+
+def get_settings() -> Settings | None:
+    """Return the settings file that this call has read, if any."""
+    return _state.settings
 
 
 Inputs = Annotated[
@@ -164,6 +190,23 @@ Force = Annotated[
         rich_help_panel=OUTPUTS,
     ),
 ]
+Resume = Annotated[
+    bool,
+    typer.Option(
+        "--resume",
+        help="Go on with a run: make outputs again whose picture, mask, options or weights "
+        "changed since, and do not try again what cannot be restored.",
+        rich_help_panel=OUTPUTS,
+    ),
+]
+RetryFailed = Annotated[
+    bool,
+    typer.Option(
+        "--retry-failed",
+        help="Like --resume, and try again whatever failed.",
+        rich_help_panel=OUTPUTS,
+    ),
+]
 Overwrite = Annotated[
     bool,
     typer.Option(
@@ -221,7 +264,8 @@ Device = Annotated[
     str,
     typer.Option(
         metavar="auto|cpu|cuda[:N]|mps",
-        help="Where the network runs; a device that is named is never replaced by another.",
+        help="Where the network runs; a device that is named is never replaced by another. "
+        "Several, as in cuda:0,cuda:1, share the pictures.",
         rich_help_panel=NETWORK,
     ),
 ]
@@ -259,9 +303,30 @@ Threads = Annotated[
     int | None,
     typer.Option(
         metavar="N",
-        help="CPU threads; default: one per core.",
+        help="Parts of one picture that a CPU works on at a time; default: the cores that --jobs "
+        "leaves.",
         rich_help_panel=NETWORK,
         show_default=False,
+    ),
+]
+
+Jobs = Annotated[
+    int | None,
+    typer.Option(
+        "--jobs",
+        "-j",
+        metavar="N",
+        help="Pictures in hand at a time; default: one per core. Results are the same.",
+        rich_help_panel=NETWORK,
+        show_default=False,
+    ),
+]
+Timeout = Annotated[
+    float,
+    typer.Option(
+        metavar="SECONDS",
+        help="Give up on a file that does not answer for so long (a lost network mount).",
+        rich_help_panel=INPUTS,
     ),
 ]
 
@@ -314,6 +379,19 @@ Debug = Annotated[
 ]
 
 
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        metavar="FILE",
+        help="Read settings from this file, not from restorepix.toml in the working directory. "
+        "Flags win over it.",
+        rich_help_panel=REPORT,
+        show_default=False,
+        is_eager=True,
+        callback=_load_settings,
+    ),
+]
 LogFile = Annotated[
     Path | None,
     typer.Option(

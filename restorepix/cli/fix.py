@@ -15,6 +15,7 @@ from restorepix.cli.common import (
     AcceptReencode,
     AsJson,
     Backup,
+    Config,
     Debug,
     Device,
     Dilate,
@@ -28,6 +29,7 @@ from restorepix.cli.common import (
     Include,
     InPlace,
     Inputs,
+    Jobs,
     LogFile,
     Mask,
     MaxMpixels,
@@ -38,9 +40,12 @@ from restorepix.cli.common import (
     Provenance,
     Quiet,
     ReportPage,
+    Resume,
+    RetryFailed,
     Strip,
     Talk,
     Threads,
+    Timeout,
     To,
     Verbose,
     Weights,
@@ -64,9 +69,12 @@ def fix(
     exclude: Exclude = None,
     follow_links: FollowLinks = False,
     max_mpixels: MaxMpixels = DEFAULTS.max_mpixels,
+    timeout: Timeout = DEFAULTS.timeout_s,
     to: To = DEFAULTS.to,
     accept_reencode: AcceptReencode = DEFAULTS.accept_reencode,
     force: Force = DEFAULTS.force,
+    resume: Resume = DEFAULTS.resume,
+    retry_failed: RetryFailed = DEFAULTS.retry_failed,
     overwrite: Overwrite = DEFAULTS.overwrite,
     in_place: InPlace = DEFAULTS.in_place,
     backup: Backup = DEFAULTS.backup,
@@ -77,6 +85,7 @@ def fix(
     weights: Weights = DEFAULTS.weights,
     download: Download = DEFAULTS.download,
     weights_repo: WeightsRepo = DEFAULTS.weights_repo,
+    jobs: Jobs = DEFAULTS.jobs,
     threads: Threads = DEFAULTS.threads,
     dry_run: DryRun = False,
     fail_on_review: FailOnReview = False,
@@ -84,6 +93,7 @@ def fix(
     report: ReportPage = None,
     quiet: Quiet = False,
     verbose: Verbose = False,
+    config: Config = None,
     log_file: LogFile = None,
     debug: Debug = False,
 ) -> None:
@@ -112,6 +122,8 @@ def fix(
             to=to,
             accept_reencode=accept_reencode,
             force=force,
+            resume=resume or retry_failed,
+            retry_failed=retry_failed,
             overwrite=overwrite,
             in_place=in_place,
             backup=backup,
@@ -123,7 +135,9 @@ def fix(
             weights=weights,
             download=download,
             weights_repo=weights_repo,
+            jobs=jobs,
             threads=threads,
+            timeout_s=timeout,
         )
         walk = WalkOptions(tuple(include or ()), tuple(exclude or ()), follow_links)
         if mask is None:
@@ -170,6 +184,7 @@ def _fix_files(
     debug: bool,
     page: Path | None,
 ) -> ExitCode:
+    from restorepix.engine.run import share_cores
     from restorepix.pipeline import build_repair
     from restorepix.plan import build_plan
 
@@ -184,10 +199,11 @@ def _fix_files(
         return ExitCode.OK
     if not plan.jobs:
         return finish_run([], 0.0, talk)
+    options = share_cores(options, len(plan.jobs))
     fetch_missing(options, talk)
     repair = build_repair(options)
     talk.say(f"running on {repair.device}")
-    return run_plan(plan, options, repair, talk, debug=debug, page=page)
+    return run_plan(plan, options, repair, talk, build=build_repair, debug=debug, page=page)
 
 
 def _fix_stdin(mask: Path, output: Path | None, options: RestoreOptions) -> None:

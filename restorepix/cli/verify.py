@@ -9,13 +9,16 @@ import typer
 
 from restorepix.cli.common import (
     DEFAULTS,
+    Config,
     Debug,
     LogFile,
     MaxMpixels,
     build_console,
     build_error,
+    get_settings,
     report_errors,
 )
+from restorepix.cli.settings import refuse_among_pictures
 from restorepix.cli.streams import write_line
 from restorepix.errors import ExitCode, UsageError
 from restorepix.options import RestoreOptions
@@ -41,6 +44,7 @@ def verify(
         bool, typer.Option("--strip", help="OUT was made with --strip; a journal knows it.")
     ] = DEFAULTS.strip,
     max_mpixels: MaxMpixels = DEFAULTS.max_mpixels,
+    config: Config = None,
     log_file: LogFile = None,
     debug: Debug = False,
 ) -> None:
@@ -59,6 +63,7 @@ def verify(
     """
     with report_errors(debug):
         options = RestoreOptions(dilate=dilate, strip=strip, max_mpixels=max_mpixels)
+        refuse_among_pictures(get_settings(), [before, after])
         if before.is_dir() != after.is_dir():
             raise UsageError(f"{before} and {after}: expected two files or two folders.")
         if before.is_dir():
