@@ -20,6 +20,7 @@ from __future__ import annotations
 import importlib
 import io
 import re
+import struct
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import cv2
@@ -46,7 +47,7 @@ from restorepix.formats.heif_items import (
     parse_heif,
 )
 from restorepix.formats.limits import check_pixels
-from restorepix.formats.opencv import decode_picture
+from restorepix.formats.opencv import decode_picture, encode_picture
 from restorepix.formats.samples import clip_mask
 from restorepix.photo import Encoded, Page, Photo
 
@@ -66,8 +67,10 @@ _PLAIN_TRANSFERS: Final = (1, 2, 6, 13, 14, 15)
 _LOSSLESS: Final = 100
 _QUALITY: Final = 95
 _AVIF_SPEED: Final = 9
-_ORDER: Final = {1: [0], 3: [2, 1, 0], 4: [2, 1, 0, 3]}
-"""Channels of OpenCV's order for ours and back."""
+_GRID_PIXELS: Final = 16_000_000
+"""Above it AVIF is written as a grid of cells, as phones do: libaom took 3 GiB for a picture of
+100 megapixels at once."""
+_GRID_SIDE: Final = 2048
 
 
 class _Stored(NamedTuple):
@@ -79,6 +82,15 @@ class _Stored(NamedTuple):
     turn: int
     """EXIF orientation that ``irot`` and ``imir`` amount to."""
     container: Container
+
+
+class _Coded(NamedTuple):
+    """A coded picture: an item alone, or the grid that its cells make."""
+
+    item: Item
+    cells: tuple[Item, ...]
+    brands: bytes
+    """``ftyp`` box of the file that the encoder made."""
 
 
 def read_heif(data: bytes, name: str, max_mpixels: float) -> Photo:
@@ -244,11 +256,9 @@ def _decode_avif(container: Container, coder: Item, name: str) -> tuple[npt.NDAr
     samples = decode_picture(_strip(container))
     if samples is None or samples.dtype != (np.uint8 if bits == 8 else np.uint16):
         raise corrupt(name, "it cannot be decoded")
-    if samples.ndim == 2:
-        samples = samples[..., None]
     if (samples.shape[2] == 4) != (container.find_alpha() is not None):
         raise corrupt(name, "its opacity cannot be decoded")
-    return np.ascontiguousarray(samples[..., _ORDER[samples.shape[2]]]), bits
+    return samples, bits
 
 
 def _find_bits(coder: Item, name: str) -> int:
@@ -278,8 +288,7 @@ def _strip(container: Container) -> bytes:
             references += ((b"dimg", tuple(range(first, first + len(tiles)))),)
         items.append(NewItem(own.kind, own.data, "", own.properties, references))
         items += [NewItem(tile.kind, tile.data, "", tile.properties) for tile in tiles]
-    brands = next(box for kind, box in container.boxes if kind == b"ftyp")
-    return build_heif(brands, items, ())
+    return build_heif(_find_brands(container), items, ())
 
 
 def _insist_on_avif(name: str) -> None:
@@ -348,13 +357,12 @@ def write_heif(
         samples[..., : page.pixels.shape[2]][hole] = _narrow(fixed, stored.bits)
     if photo.format == "heif":
         coded = parse_heif(_encode_heic(samples, stored.bits, name), name)
-        alpha = None
+        colors, alpha = _Coded(coded.primary, (), _find_brands(coded)), None
     else:
-        coded = parse_heif(_encode_avif(samples, stored.bits, _LOSSLESS), name)
-        alpha = coded.find_alpha()
+        colors, alpha = _encode_avif(samples, stored.bits, _LOSSLESS, name)
         if accept_reencode:
-            coded = parse_heif(_encode_avif(samples, stored.bits, _QUALITY), name)
-    data = _wrap(stored.container, coded, alpha)
+            colors, _ = _encode_avif(samples, stored.bits, _QUALITY, name)
+    data = _wrap(stored.container, colors, alpha)
     return Encoded(data, "reencoded" if accept_reencode else "lossless-rewrite")
 
 
@@ -385,8 +393,50 @@ def _refuse_loss(photo: Photo, container: Container, name: str, *, accept_reenco
         )
 
 
-def _encode_avif(samples: npt.NDArray[Any], bits: int, quality: int) -> bytes:
-    pixels = np.ascontiguousarray(samples[..., _ORDER[samples.shape[2]]])
+def _encode_avif(
+    samples: npt.NDArray[Any], bits: int, quality: int, name: str
+) -> tuple[_Coded, _Coded | None]:
+    """Return the colours and the opacity, if any, of a picture, large ones as a grid of cells."""
+    height, width, _ = samples.shape
+    # Grids of subsampled chroma must be even in all their measures (ISO/IEC 23000-22, 7.3.11.4.2).
+    fits = quality == _LOSSLESS or height % 2 == width % 2 == 0
+    side = _GRID_SIDE if fits and height * width > _GRID_PIXELS else max(height, width)
+    rows, columns = -(-height // side), -(-width // side)
+    tall, wide = -(-height // rows), -(-width // columns)
+    if rows * columns > 1:
+        tall, wide = tall + tall % 2, wide + wide % 2
+    colors: list[Item] = []
+    alphas: list[Item] = []
+    brands = b""
+    for row in range(rows):
+        for column in range(columns):
+            cell = samples[row * tall : (row + 1) * tall, column * wide : (column + 1) * wide]
+            missing = (0, tall - cell.shape[0]), (0, wide - cell.shape[1]), (0, 0)
+            container = parse_heif(_encode_cell(np.pad(cell, missing, "edge"), bits, quality), name)
+            alpha, brands = container.find_alpha(), _find_brands(container)
+            colors.append(container.primary)
+            alphas += [] if alpha is None else [alpha]
+    grid = struct.pack(">BBBBII", 0, 1, rows - 1, columns - 1, width, height)
+    opacity = _join_cells(alphas, grid, brands) if alphas else None
+    return _join_cells(colors, grid, brands), opacity
+
+
+def _find_brands(container: Container) -> bytes:
+    return next(box for kind, box in container.boxes if kind == b"ftyp")
+
+
+def _join_cells(cells: list[Item], grid: bytes, brands: bytes) -> _Coded:
+    """Return the item alone, or a grid (ISO/IEC 23008-12, 6.6.2.3) as its cells describe it."""
+    first = cells[0]
+    if len(cells) == 1:
+        return _Coded(first, (), brands)
+    size = Property(b"ispe", bytes(4) + grid[4:], False)
+    shared = [one for one in first.properties if one.kind in (b"pixi", b"colr", b"auxC")]
+    return _Coded(Item(0, b"grid", "", (size, *shared), grid), tuple(cells), brands)
+
+
+def _encode_cell(samples: npt.NDArray[Any], bits: int, quality: int) -> bytes:
+    """Return an AVIF file; the samples are used up."""
     options = [
         cv2.IMWRITE_AVIF_QUALITY,
         quality,
@@ -395,7 +445,7 @@ def _encode_avif(samples: npt.NDArray[Any], bits: int, quality: int) -> bytes:
         cv2.IMWRITE_AVIF_SPEED,
         _AVIF_SPEED,
     ]
-    return cv2.imencode(".avif", pixels, options)[1].tobytes()
+    return encode_picture(".avif", samples, options)
 
 
 def _encode_heic(samples: npt.NDArray[Any], bits: int, name: str) -> bytes:
@@ -412,20 +462,37 @@ def _encode_heic(samples: npt.NDArray[Any], bits: int, name: str) -> bytes:
     return buffer.getvalue()
 
 
-def _wrap(old: Container, new: Container, alpha: Item | None) -> bytes:
+def _wrap(old: Container, colors: _Coded, alpha: _Coded | None) -> bytes:
     """Return the new picture and its opacity with the old file's metadata."""
-    items = [NewItem(new.primary.kind, new.primary.data, "", _mix(old.primary, new.primary))]
+    metadata = [
+        NewItem(item.kind, _drop_thumbnail(item), item.content_type, (), ((b"cdsc", (1,)),))
+        for item in _list_metadata(old)
+    ]
+    first = 2 + (alpha is not None) + len(metadata)
+    items = [_place_item(colors, _mix(old.primary, colors.item), (), first)]
+    cells = list(colors.cells)
     if alpha is not None:
         turning = tuple(one for one in old.primary.properties if one.kind in (b"irot", b"imir"))
-        items.append(
-            NewItem(alpha.kind, alpha.data, "", alpha.properties + turning, ((b"auxl", (1,)),)),
-        )
-    for item in _list_metadata(old):
-        content = _drop_thumbnail(item)
-        items.append(NewItem(item.kind, content, item.content_type, (), ((b"cdsc", (1,)),)))
+        properties = alpha.item.properties + turning
+        references = ((b"auxl", (1,)),)
+        items.append(_place_item(alpha, properties, references, first + len(cells)))
+        cells += alpha.cells
+    items += metadata
+    items += [NewItem(cell.kind, cell.data, "", cell.properties) for cell in cells]
     further = [box for kind, box in old.boxes if kind == b"uuid"]
-    brands = next(box for kind, box in new.boxes if kind == b"ftyp")
-    return build_heif(brands, items, further)
+    return build_heif(colors.brands, items, further)
+
+
+def _place_item(
+    coded: _Coded,
+    properties: tuple[Property, ...],
+    references: tuple[tuple[bytes, tuple[int, ...]], ...],
+    first: int,
+) -> NewItem:
+    """Return the item of a picture whose cells, if any, are the items from ``first`` on."""
+    if coded.cells:
+        references += ((b"dimg", tuple(range(first, first + len(coded.cells)))),)
+    return NewItem(coded.item.kind, coded.item.data, "", properties, references)
 
 
 def _mix(old: Item, new: Item) -> tuple[Property, ...]:

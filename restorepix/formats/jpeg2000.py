@@ -1,16 +1,18 @@
 """JPEG 2000: always written lossless, every box but the codestream kept byte for byte.
 
 OpenJPEG inside OpenCV decodes and encodes 8 and 16 bit without loss (Pillow reduces 16-bit colour
-to 8). It gets the codestream in a plain container of its own, so that no profile is applied and
-no colour space guessed, and it returns one, which takes the old one's place. A file of the
-reversible wavelet stays ``exact``; one of the irreversible, lossy wavelet becomes a
-``lossless-rewrite`` of the pixels it had, several times as large.
+to 8; it decodes large pictures of 8 bit in tiles, one tile at a time). It gets the codestream in a
+plain container of its own, so that no profile is applied and no colour space guessed, and it
+returns one, which takes the old one's place. A file of the reversible wavelet stays ``exact``;
+one of the irreversible, lossy wavelet becomes a ``lossless-rewrite`` of the pixels it had,
+several times as large.
 
 Samples under EXIF orientation are not turned: viewers of this format do not turn them either.
 """
 
 from __future__ import annotations
 
+import io
 import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -18,11 +20,12 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import cv2
 import numpy as np
 import numpy.typing as npt
+from PIL import Jpeg2KImagePlugin
 
 from restorepix.errors import UnreadableError, UnsupportedError
 from restorepix.formats.limits import check_pixels
-from restorepix.formats.opencv import decode_picture
-from restorepix.formats.samples import clip_mask
+from restorepix.formats.opencv import CHANNELS, decode_picture, encode_picture
+from restorepix.formats.samples import clip_mask, fill_hole
 from restorepix.photo import Encoded, Page, Photo
 
 if TYPE_CHECKING:
@@ -37,8 +40,10 @@ _REVERSIBLE = 1
 _OPACITY = 1
 _MIN_SIDE = 32
 """OpenCV encodes six resolutions always, which smaller pictures do not have."""
-_ORDER: Final = {1: [0], 3: [2, 1, 0], 4: [2, 1, 0, 3]}
-"""Channels of OpenCV's order for ours and back."""
+_TILED_PIXELS: Final = 16_000_000
+"""Above it pictures are written in tiles: OpenJPEG holds one as 32-bit numbers, twice, and a
+picture of 100 megapixels that was one tile took 2.4 GiB."""
+_TILE_SIDE: Final = 2048
 
 
 class Box(NamedTuple):
@@ -163,7 +168,7 @@ def _read_header(stream: bytes, name: str) -> _Header:
         raise _corrupt(name, f"{right - left}x{bottom - top} pixels")
     if min(right - left, bottom - top) < _MIN_SIDE:
         raise _refuse(name, f"a side below {_MIN_SIDE} pixels")
-    if channels not in _ORDER:
+    if channels not in CHANNELS:
         raise _refuse(name, f"{channels} channels")
     if len(set(components)) != 1 or steps != [1, 1]:
         raise _refuse(name, "channels of different depth or size")
@@ -253,12 +258,16 @@ def _decode(stream: bytes, header: _Header) -> npt.NDArray[Any] | None:
             _build_box(b"jp2c", stream),
         )
     )
-    decoded = decode_picture(plain)
-    if decoded is None:
+    right, bottom = struct.unpack_from(">II", stream, 24)
+    tiled = bottom < header.height or right < header.width
+    if not tiled or header.bits > 8 or header.height * header.width <= _TILED_PIXELS:
+        return decode_picture(plain)
+    try:
+        picture = Jpeg2KImagePlugin.Jpeg2KImageFile(io.BytesIO(plain))
+        samples = np.array(picture)
+    except (OSError, ValueError, SyntaxError):
         return None
-    if decoded.ndim == 2:
-        return decoded[..., None]
-    return np.ascontiguousarray(decoded[..., _ORDER.get(decoded.shape[2], [0])])
+    return samples[..., None] if samples.ndim == 2 else samples
 
 
 def write_jpeg2000(
@@ -276,11 +285,9 @@ def write_jpeg2000(
         name: what to call the file in messages.
     """
     stored: _Stored = photo.extra["jpeg2000"]
-    page, samples = photo.pages[0], stored.samples.copy()
-    if repaired[0] is not None:
-        hole = clip_mask(masks[0], (page.height, page.width))
-        samples[..., : page.pixels.shape[2]][hole] = repaired[0][hole]
-    stream = _encode(samples, name)
+    page = photo.pages[0]
+    hole = clip_mask(masks[0], (page.height, page.width))
+    stream = _encode(fill_hole(stored.samples, repaired[0], hole), name)
     out: list[bytes] = []
     for box in stored.boxes:
         if box.kind != b"jp2c":
@@ -293,12 +300,40 @@ def write_jpeg2000(
 
 
 def _encode(samples: npt.NDArray[Any], name: str) -> bytes:
-    """Return a reversible codestream."""
-    pixels = np.ascontiguousarray(samples[..., _ORDER[samples.shape[2]]])
-    _, encoded = cv2.imencode(".jp2", pixels, [cv2.IMWRITE_JPEG2000_COMPRESSION_X1000, 1000])
-    data = encoded.tobytes()
+    """Return a reversible codestream, of a large picture one of tiles.
+
+    Each tile is encoded as a picture of its own. Its code is that of a tile at any place that is
+    a multiple of 2048, where code-blocks (64) of all six resolutions (2**5) begin.
+    """
+    height, width, _ = samples.shape
+    large = height * width > _TILED_PIXELS
+    tall, wide = (_choose_side(side) if large else side for side in (height, width))
+    header, parts = b"", list[bytes]()
+    for top in range(0, height, tall):
+        for left in range(0, width, wide):
+            tile = samples[top : top + tall, left : left + wide]
+            stream = _encode_tile(np.array(tile), name)
+            begin = stream.index(_SOT.to_bytes(2, "big"))
+            header = header or stream[:begin]
+            number = len(parts).to_bytes(2, "big")
+            # Marker, length, number of the tile, and the one tile-part up to EOC.
+            parts.append(stream[begin : begin + 4] + number + stream[begin + 6 : -2])
+    sizes = struct.pack(">8I", width, height, 0, 0, wide, tall, 0, 0)
+    return b"".join([header[:8], sizes, header[40:], *parts, _EOC.to_bytes(2, "big")])
+
+
+def _encode_tile(samples: npt.NDArray[Any], name: str) -> bytes:
+    data = encode_picture(".jp2", samples, [cv2.IMWRITE_JPEG2000_COMPRESSION_X1000, 1000])
     (box,) = (box for box in split_boxes(data, 0, len(data), name) if box.kind == b"jp2c")
     return data[box.content : box.end]
+
+
+def _choose_side(length: int) -> int:
+    """Return a side of tiles that leaves no last one too small for six resolutions."""
+    side = _TILE_SIDE
+    while side < length and 0 < length % side < _MIN_SIDE:
+        side += _TILE_SIDE
+    return min(side, length)
 
 
 def list_parts(data: bytes, name: str) -> list[tuple[str, bytes]]:

@@ -139,6 +139,22 @@ def _nearest(colors: npt.NDArray[Any], palette: npt.NDArray[Any]) -> npt.NDArray
     return nearest[places.reshape(-1)]
 
 
+def fill_hole(
+    samples: npt.NDArray[Any], colors: npt.NDArray[Any] | None, hole: BoolMask
+) -> npt.NDArray[Any]:
+    """Return a copy of stored samples with the colours under a hole replaced.
+
+    Args:
+        samples: ``(H, W, C)``.
+        colors: ``(H, W, c)`` for the first c channels, of the same dtype, or None for no change.
+        hole: ``(H, W)`` bool, True = hole.
+    """
+    filled = samples.copy()
+    if colors is not None:
+        filled[..., : colors.shape[2]][hole] = colors[hole]
+    return filled
+
+
 def clip_mask(mask: BoolMask | None, shape: tuple[int, int]) -> BoolMask:
     """Return a page's mask, or one without any hole where there is none.
 

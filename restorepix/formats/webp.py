@@ -16,7 +16,6 @@ import io
 import struct
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
@@ -30,7 +29,8 @@ from restorepix.formats.exif import (
     undo_orientation,
 )
 from restorepix.formats.limits import check_pixels
-from restorepix.formats.samples import clip_mask
+from restorepix.formats.opencv import decode_picture
+from restorepix.formats.samples import clip_mask, fill_hole
 from restorepix.photo import Encoded, Page, Photo
 
 if TYPE_CHECKING:
@@ -93,14 +93,7 @@ def read_webp(data: bytes, name: str, max_mpixels: float) -> Photo:
 
 def _decode(data: bytes) -> npt.NDArray[np.uint8] | None:
     """Return (H, W, 3 or 4) RGB(A), or None when the file is damaged."""
-    if len(data) < _OPENCV_MIN_BYTES:
-        return None
-    samples: Any = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    if samples is None:
-        return None
-    swap = cv2.COLOR_BGRA2RGBA if samples.shape[2] == 4 else cv2.COLOR_BGR2RGB
-    cv2.cvtColor(samples, swap, dst=samples)
-    return samples
+    return None if len(data) < _OPENCV_MIN_BYTES else decode_picture(data)
 
 
 def _corrupt(name: str, what: str) -> UnreadableError:
@@ -175,14 +168,13 @@ def write_webp(
         accept_reencode: encode a lossy file lossy again instead of lossless.
     """
     page, source = photo.pages[0], photo.source
-    samples: npt.NDArray[np.uint8] = photo.extra["webp"].copy()
-    if repaired[0] is not None:
-        hole = undo_orientation(clip_mask(masks[0], (page.height, page.width)), photo.orientation)
-        samples[hole, :3] = undo_orientation(repaired[0], photo.orientation)[hole]
+    hole = undo_orientation(clip_mask(masks[0], (page.height, page.width)), photo.orientation)
+    fixed = None if repaired[0] is None else undo_orientation(repaired[0], photo.orientation)
     chunks, end = split_chunks(source, name)
     lossy = any(chunk.kind == b"VP8 " for chunk in chunks)
     reencode = lossy and accept_reencode
-    picture = encode_lossy(samples) if reencode else encode_lossless(samples)
+    encode = encode_lossy if reencode else encode_lossless
+    picture = encode(fill_hole(photo.extra["webp"], fixed, hole))
     kept = [
         (chunk.kind, source[chunk.start : chunk.end].ljust(8 + chunk.size + chunk.size % 2, b"\0"))
         for chunk in chunks

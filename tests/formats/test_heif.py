@@ -130,6 +130,34 @@ def test_known_pixels_survive(channels, bits, quality, height, width, seed):
     verify_photo(data, encoded.data, [mask], name="a.avif")
 
 
+@pytest.mark.parametrize(("channels", "bits"), [(3, 8), (4, 8), (1, 8), (3, 10), (4, 12)])
+@pytest.mark.parametrize("lossy", [False, True])
+def test_large_pictures_become_a_grid_of_cells(channels, bits, lossy, monkeypatch):
+    monkeypatch.setattr("restorepix.formats.heif._GRID_PIXELS", 1000)
+    monkeypatch.setattr("restorepix.formats.heif._GRID_SIDE", 90)
+    data, samples = make(channels, 150, 203 - lossy, bits=bits)
+    photo = read_photo(data, "a.avif")
+    mask = blot(150, 203 - lossy)
+    fixed = repair(photo.pages[0], mask)
+    encoded = write_photo(photo, [fixed], [mask], name="a.avif", accept_reencode=lossy)
+    verify_photo(data, encoded.data, [mask], name="a.avif", reencoded=lossy)
+    kinds = [item.kind for item in parse_heif(encoded.data, "a").items.values()]
+    pictures = 2 if channels == 4 else 1
+    assert kinds.count(b"grid") == pictures and kinds.count(b"av01") == 6 * pictures
+    again = cv2.imdecode(np.frombuffer(encoded.data, np.uint8), cv2.IMREAD_UNCHANGED)
+    again = again.reshape(150, 203 - lossy, -1)[..., ORDER[channels]]
+    if lossy:
+        assert np.abs(again.astype(int) - samples)[~mask].mean() < 0.02 * (1 << bits)
+    else:
+        np.testing.assert_array_equal(again[~mask], samples[~mask])
+    if channels == 4:
+        np.testing.assert_array_equal(again[..., 3], samples[..., 3])
+    if bits == 8:  # another build of libavif
+        with Image.open(io.BytesIO(encoded.data)) as picture:
+            shown = np.asarray(picture.convert("RGBA" if channels == 4 else "RGB"))
+        np.testing.assert_array_equal(shown, np.broadcast_to(again, shown.shape))
+
+
 @pytest.mark.parametrize("data", [make_by_pillow(6), make(4)[0]], ids=["turned", "opacity"])
 def test_avif_is_lossy_again_when_accepted(data):
     photo = read_photo(data, "a.avif")

@@ -75,6 +75,30 @@ def test_lossy_files_become_lossless_with_the_pixels_they_had(bare):
         np.testing.assert_array_equal(np.asarray(picture), fixed)
 
 
+@pytest.mark.parametrize(("channels", "bits"), [(1, 8), (3, 8), (4, 8), (3, 16)])
+@pytest.mark.parametrize("size", [(2080, 33), (40, 4096), (35, 2060)])
+def test_large_pictures_are_written_in_tiles(channels, bits, size, monkeypatch):
+    monkeypatch.setattr("restorepix.formats.jpeg2000._TILED_PIXELS", 1000)
+    # Their codes fit together at multiples of 64 code-block samples in the lowest resolution.
+    monkeypatch.setattr("restorepix.formats.jpeg2000._TILE_SIDE", 2048)
+    data, samples = make(channels, *size, bits=bits)
+    photo = read_photo(data, "a.jp2")
+    mask = blot(*size)
+    fixed = repair(photo.pages[0], mask)
+    encoded = write_photo(photo, [fixed], [mask], name="a.jp2")
+    assert encoded.preserved == "exact"
+    verify_photo(data, encoded.data, [mask], name="a.jp2")
+    siz = encoded.data.index(b"\xff\x4f\xff\x51")
+    tile = struct.unpack_from(">II", encoded.data, siz + 24)
+    assert tile == {(2080, 33): (33, 2048), (40, 4096): (2048, 40)}.get(size, (2060, 35))
+    order = {1: [0], 3: [2, 1, 0], 4: [2, 1, 0, 3]}[channels]
+    shown = cv2.imdecode(np.frombuffer(encoded.data, np.uint8), cv2.IMREAD_UNCHANGED)
+    shown = shown.reshape(*size, channels)[..., order]
+    np.testing.assert_array_equal(shown[..., :3][~mask], samples[..., :3][~mask])
+    np.testing.assert_array_equal(shown[..., :3][mask], fixed[mask])
+    np.testing.assert_array_equal(shown[..., 3:], samples[..., 3:])
+
+
 @settings(max_examples=20, deadline=None)
 @given(
     channels=st.sampled_from([1, 3]),
