@@ -114,8 +114,9 @@ class AlexContextEncoder(nn.Module):
 def _resize(image: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
     if image.shape[-2:] == tuple(size):
         return image
+    # Antialiased resizing has no bfloat16 form.
     return functional.interpolate(
-        image, size=tuple(size), mode="bilinear", align_corners=False, antialias=True
+        image.float(), size=tuple(size), mode="bilinear", align_corners=False, antialias=True
     )
 
 

@@ -1,0 +1,254 @@
+"""Training of segmentation networks: BYOL's encoder or ResNet-50, on VOC or painted damage.
+
+The founding document's recipe, corrected: BYOL pre-training, then fine-tuning on labels, the
+encoder at a tenth of the rate; pictures and labels move together; 255 counts neither way.
+
+Run: ``python -m training.lab.segmentation --voc VOCdevkit/VOC2012 --run runs/voc`` or ``--cache
+runs/cache`` for damage (classes none, scratch, text, watermark) painted on photographs;
+``--backbone resnet50`` for the other backbone, ``--encoder FILE`` for pre-trained weights.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from restorepix.models.detector import Detector, DetectorConfig
+from restorepix.models.encoder import EncoderConfig
+from restorepix.models.lab.resnet import ResNetSegmenter
+from training.byol import load_encoder_state
+from training.lab.panoptic import average_quality, build_panoptic, panoptic_quality
+from training.lab.run import train
+from training.lab.trainer import Draw, LabTrainer, scale_rate, step_optimizer
+from training.synthesis.sample import (
+    Library,
+    PhotoSource,
+    SynthesisConfig,
+    draw_sample,
+    open_library,
+    synthesise,
+)
+from training.voc import (
+    IGNORE,
+    VocPhotos,
+    collate,
+    crop_for_training,
+    crop_for_validation,
+    mean_iou,
+    segmentation_loss,
+)
+
+DAMAGE = 4
+"""Classes of painted damage: none, scratch, text, watermark."""
+
+Labels = npt.NDArray[np.uint8]
+Labelled = tuple[npt.NDArray[np.uint8], Labels]
+"""(H, W, 3) uint8 RGB and (H, W) uint8 classes, 255 counts neither way."""
+
+
+@dataclass(frozen=True)
+class SegmentationTraining:
+    """Rates."""
+
+    lr: float = 1e-3
+    """Of AdamW, with warm-up and cosine."""
+    encoder_lr_scale: float = 0.1
+    """Of the encoder's rate beside the decoder's; 1 for an encoder that was not pre-trained."""
+    weight_decay: float = 1e-4
+    """Decoupled decay."""
+
+
+class SegmentationTrainer(LabTrainer):
+    """Cross-entropy; ``draw`` gives pictures and (B, H, W) int64 labels."""
+
+    def __init__(
+        self,
+        network: Detector | ResNetSegmenter,
+        training: SegmentationTraining,
+        *,
+        steps: int,
+        seed: int = 1,
+        bf16: bool = True,
+    ) -> None:
+        """Start a run."""
+        super().__init__(network, steps=steps, seed=seed, bf16=bf16)
+        self.training = training
+        encoder = {id(item) for item in network.encoder.parameters()}
+        rest = [item for item in network.parameters() if id(item) not in encoder]
+        groups = [
+            {"params": list(network.encoder.parameters()), "scale": training.encoder_lr_scale},
+            {"params": rest, "scale": 1.0},
+        ]
+        self.optimizers["generator"] = torch.optim.AdamW(
+            groups, training.lr, weight_decay=training.weight_decay
+        )
+
+    def compute_step(self, draw: Draw) -> dict[str, Tensor]:
+        """One step on one batch."""
+        optimizer = self.optimizers["generator"]
+        for group in optimizer.param_groups:
+            group["lr"] = self.training.lr * group["scale"] * scale_rate(self.step, self.steps)
+        image, labels = draw(0)
+        with self.mixed():
+            logits = self.generator(image)
+        loss = segmentation_loss(logits.float(), labels)
+        step_optimizer(optimizer, loss, clip=1.0)
+        return {"loss": loss}
+
+
+def flatten_targets(target: npt.NDArray[np.uint8]) -> Labels:
+    """(3, H, W) independent maps {0, 1, 255} -> (H, W) classes 0 to 3; the last map wins.
+
+    Doubt in any map is doubt, unless another map is sure of damage.
+    """
+    labels = np.where((target == IGNORE).any(0), IGNORE, 0).astype(np.uint8)
+    for number, layer in enumerate(target, 1):
+        labels[layer == 1] = number
+    return labels
+
+
+def draw_damage(source: PhotoSource, library: Library, size_px: int, batch: int, seed: int) -> Draw:
+    """Batches of painted damage by number."""
+    config = SynthesisConfig()
+
+    def draw(number: int) -> tuple[Tensor, Tensor]:
+        samples: list[Labelled] = []
+        for place in range(batch):
+            sample = draw_sample(source, library, config, size_px, (seed, number, place))
+            samples.append((sample.image, flatten_targets(sample.target)))
+        return collate(samples)
+
+    return draw
+
+
+def draw_voc(photos: VocPhotos, size_px: int, batch: int, seed: int) -> Draw:
+    """Batches of VOC's training photographs by number."""
+    names = photos.names()
+
+    def draw(number: int) -> tuple[Tensor, Tensor]:
+        rng = np.random.default_rng([seed, number])
+        chosen = rng.integers(0, len(names), batch).tolist()
+        read = [photos.read(names[index]) for index in chosen]
+        return collate([crop_for_training(*pair, size_px, rng) for pair in read])
+
+    return draw
+
+
+def list_held_out_damage(
+    truths: Sequence[npt.NDArray[np.uint8]], elements: Path | None, seed: int
+) -> list[Labelled]:
+    """Held-out photographs with damage from fonts and elements that training never paints."""
+    library = open_library(elements, held_out=True)
+    cases: list[Labelled] = []
+    for number, truth in enumerate(truths):
+        kind = ("scratch", "text", "watermark")[number % 3]
+        rng = np.random.default_rng([seed, number])
+        sample = synthesise(truth, rng, library, SynthesisConfig(negative=0), classes=[kind])
+        cases.append((sample.image, flatten_targets(sample.target)))
+    return cases
+
+
+def build_network(backbone: str, classes: int, encoder: Path | None) -> Detector | ResNetSegmenter:
+    """A segmentation network, with a pre-trained encoder if one is given.
+
+    Raises:
+        ValueError: an unknown backbone, or pre-trained weights for ResNet-50, of which none exist.
+    """
+    if backbone == "resnet50":
+        if encoder is not None:
+            msg = f"{encoder}: these weights are of the small encoder; resnet50 takes none"
+            raise ValueError(msg)
+        return ResNetSegmenter(classes)
+    if backbone != "encoder":
+        msg = f"expected the backbone encoder or resnet50, found {backbone!r}"
+        raise ValueError(msg)
+    state, config = (None, EncoderConfig()) if encoder is None else load_encoder_state(encoder)
+    network = Detector(DetectorConfig(encoder=config, outputs=classes))
+    if state is not None:
+        network.encoder.load_state_dict(state)
+    return network
+
+
+def evaluate(
+    network: Callable[[Tensor], Tensor], cases: Sequence[Labelled], classes: int
+) -> tuple[float, float]:
+    """Mean IoU over all pixels of all pictures, and PQ of the classes but 0.
+
+    Args:
+        network: (1, 3, H, W) -> (1, classes, H, W) logits; sides of cases are cut to multiples of
+            32.
+        cases: pictures with their labels.
+        classes: how many.
+    """
+    predicted: list[Tensor] = []
+    truths: list[Tensor] = []
+    qualities: list[dict[int, tuple[float, int, int, int]]] = []
+    things = range(1, classes)
+    for image, labels in cases:
+        height, width = (side // 32 * 32 for side in labels.shape)
+        batch, truth = collate([(image[:height, :width], labels[:height, :width])])
+        with torch.inference_mode():
+            found = network(batch).argmax(1)
+        predicted.append(found.flatten())
+        truths.append(truth.flatten())
+        ours = build_panoptic(found[0].numpy().astype(np.uint8), things=things, min_pixels=9)
+        theirs = build_panoptic(truth[0].numpy().astype(np.uint8), things=things)
+        qualities.append(panoptic_quality(ours, theirs, things))
+    return mean_iou(torch.cat(predicted), torch.cat(truths), classes), average_quality(qualities)
+
+
+def main() -> None:
+    """Train and evaluate from the command line; the scores go to standard output."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    data = parser.add_mutually_exclusive_group(required=True)
+    data.add_argument("--voc", type=Path, help="folder such as VOCdevkit/VOC2012")
+    data.add_argument("--cache", type=Path, help="folder of training.data: painted damage")
+    parser.add_argument("--run", type=Path, required=True)
+    parser.add_argument("--backbone", default="encoder", choices=("encoder", "resnet50"))
+    parser.add_argument("--encoder", type=Path, help="encoder.safetensors of training.byol")
+    parser.add_argument("--elements", type=Path, help="folder of damage elements")
+    parser.add_argument("--validation", type=Path, help="data folder, for damage: held-out photos")
+    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--crop", type=int, default=224)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--minutes", type=float, default=math.inf)
+    options = parser.parse_args()
+    classes = 21 if options.voc else DAMAGE
+    torch.manual_seed(options.seed)
+    network = build_network(options.backbone, classes, options.encoder)
+    training = SegmentationTraining(encoder_lr_scale=0.1 if options.encoder else 1.0)
+    trainer = SegmentationTrainer(network, training, steps=options.steps, seed=options.seed)
+    cases: list[Labelled] = []
+    if options.voc:
+        draw = draw_voc(VocPhotos(options.voc), options.crop, options.batch, options.seed)
+        held_out = VocPhotos(options.voc, "val")
+        cases = [crop_for_validation(*held_out.read(name)) for name in held_out.names()]
+    else:
+        library = open_library(options.elements, held_out=False)
+        source = PhotoSource.open(options.cache)
+        draw = draw_damage(source, library, options.crop, options.batch, options.seed)
+        if options.validation:
+            from training.validation import list_validation, read_square
+
+            truths = [read_square(path) for path in list_validation(options.validation, 60)]
+            cases = list_held_out_damage(truths, options.elements, options.seed)
+    train(trainer, draw, options.run, minutes=options.minutes)
+    if cases:
+        miou, quality = evaluate(network.eval(), cases, classes)
+        line = {"step": trainer.step, "miou": round(miou, 4), "pq": round(quality, 4)}
+        sys.stdout.write(json.dumps(line) + "\n")
+
+
+if __name__ == "__main__":
+    main()
