@@ -367,6 +367,23 @@ def test_it_can_be_used_by_everyone(open_page, address, scheme, width, state):
     assert overflow <= 0
 
 
+def test_the_checks_find_what_is_wrong(open_page, tmp_path):
+    (tmp_path / "bad.html").write_text(
+        """<!doctype html><title> </title><h1>a</h1><h3>b</h3><i id=x></i><i id=x></i>
+        <img src=data:,><button></button><input><p style="color:#999">pale</p>
+        <a href=# tabindex=3>far</a><div role=magic>m</div><p aria-labelledby=none>n</p>
+        <ul><p>no item</p></ul><button style="width:10px;height:10px;padding:0">t</button>"""
+    )
+    problems = " ".join(find_problems(open_page((tmp_path / "bad.html").as_uri())))
+    for what in (
+        "no language", "no title", "headings is left out", "called x", "without alt",
+        "a control without a name: <button>", "a control without a name: <input>",
+        "contrast 2.8", "order of its own", "unknown role",
+        "names nothing", "a broken list", "a small target", "not one main",
+    ):  # fmt: skip
+        assert what in problems
+
+
 def test_the_focus_stays_in_the_viewer_and_is_seen(open_page, address):
     page = open_page(address)
     open_photo(page, "a.png")
@@ -435,20 +452,22 @@ def test_pictures_beside_the_page_are_loaded_as_they_come_into_view(open_page, t
 @pytest.mark.slow
 def test_five_thousand_photographs_stay_quick(open_page, tmp_path):
     times = measure_page(open_page, tmp_path, 5000)
-    # Measured on two slow cores: 0.9 s, 0.15 s and 0.1 s (docs/report.md).
-    assert times["open"] < 6
-    assert times["filter"] < 1.5
-    assert times["viewer"] < 1.5
+    # Several times what docs/report.md tells, for machines that are slow or busy.
+    assert times["open"] < 8, times
+    assert times["filter"] < 2, times
+    assert times["viewer"] < 2, times
 
 
 def measure_page(open_page, folder: Path, count: int) -> dict[str, float]:
     """Seconds until the sheet is drawn, a filter is applied, a photograph is open."""
+    pictures = folder / "r_files"
+    for index in range(20):
+        for name, scale in (("thumb", 4), ("view", 16)):
+            pixels = draw_photo(67, 100, seed=index)
+            pixels = np.repeat(np.repeat(pixels, scale, axis=0), scale, axis=1)
+            write_picture(pictures / f"{name}-{index}.jpg", pixels)
     kinds = ["scratch", "text", "watermark"]
-    before = draw_photo(90, 120)
-    entries: list[Entry] = []
-    for index in range(40):
-        for name in ("in", "out"):
-            write_picture(folder / f"{name}/{index}.jpg", before + np.uint8(index))
+    cards: list[dict[str, Any]] = []
     for index in range(count):
         status = "failed" if index % 50 == 0 else "unchanged" if index % 7 == 0 else "restored"
         result = Result(
@@ -459,15 +478,20 @@ def measure_page(open_page, folder: Path, count: int) -> dict[str, float]:
             detected={kinds[index % 3]: {"pixels": 300, "confidence": 0.5 + index % 50 / 100}},
             known_sha256="0" * 64, seconds={"read": 0.1}, bytes_in=10, bytes_out=10, device="cpu",
         )  # fmt: skip
-        paths = [folder / f"{name}/{index % 40}.jpg" for name in ("in", "out")]
-        entries.append(Entry(f"sub/{index % 9}/{index:05}.jpg", result, paths[0], paths[1]))
-    for _ in write_report(entries, folder / "r.html", "many", embed_bytes=1000):
-        pass
+        card = build_card(Entry(f"sub/{index % 9}/{index:05}.jpg", result, None, None), None)
+        addresses: dict[str, str] = {}
+        for name, kind in (("thumb", "thumb"), ("before", "view"), ("after", "view")):
+            # A name of its own for each: nothing comes out of the browser's memory.
+            (pictures / f"{name}{index}.jpg").hardlink_to(pictures / f"{kind}-{index % 20}.jpg")
+            addresses[name] = f"r_files/{name}{index}.jpg"
+        cards.append(card | {"pictures": addresses, "size": [1600, 1072], "files": {}})
+    (folder / "r.html").write_text(build_page(cards, "many"))
+    drawn = "() => new Promise(go => requestAnimationFrame(() => setTimeout(go, 0)))"
+    times: dict[str, float] = {}
     begin = time.perf_counter()
     page = open_page((folder / "r.html").as_uri())
-    drawn = "() => new Promise(go => requestAnimationFrame(() => setTimeout(go, 0)))"
     page.evaluate(drawn)
-    times = {"open": time.perf_counter() - begin}
+    times["open"] = time.perf_counter() - begin
     begin = time.perf_counter()
     page.keyboard.press("2")
     page.evaluate(drawn)

@@ -139,13 +139,9 @@
     return link;
   }
   function fillSheet() {
-    const fragment = document.createDocumentFragment();
     cards.forEach((card, index) => {
-      const item = make("li", { className: "card" }, fillCard(card, index));
-      rows.push(item);
-      fragment.append(item);
+      rows.push(make("li", { className: "card" }, fillCard(card, index)));
     });
-    sheet.append(fragment);
   }
   function refresh(index) {
     const had = rows[index].firstChild === document.activeElement;
@@ -188,6 +184,11 @@
     ["rejected", "Rejected", (card) => card.decision === "rejected"],
     ["repainted", "Repainted", (card) => card.decision === "repainted"],
   ];
+  const orders = {
+    run: (index) => index,
+    share: (index) => -(cards[index].share || 0),
+    confidence: (index) => confidence(cards[index]),
+  };
   const always = new Set(["all", "review", "failed", "unchanged"]);
   let visible = [];
   let numbers = [];
@@ -234,10 +235,14 @@
       const shown = test(card) &&
         (!chosen.kind || listKinds(card).includes(chosen.kind)) &&
         (!text || card.name.normalize("NFC").toLowerCase().includes(text));
-      if (rows[index].hidden === shown) rows[index].hidden = !shown;
       if (shown) visible.push(index);
     });
-    sort();
+    const key = orders[chosen.order];
+    visible.sort((one, other) => key(one) - key(other) || one - other);
+    // Hiding thousands of cards whose drawing is put off takes Chromium half a minute; leaving
+    // them out of the sheet takes it a moment.
+    const hadFocus = sheet.contains(document.activeElement);
+    sheet.replaceChildren(...visible.map((index) => rows[index]));
     for (const button of $("states").children) {
       button.setAttribute("aria-pressed", String(button.value === chosen.state));
     }
@@ -247,22 +252,7 @@
     $("count").textContent = `${count(visible.length, "photograph")} shown`;
     $("none").hidden = visible.length > 0;
     aim(visible.includes(aimed) ? aimed : visible[0]);
-  }
-  let sorted = "run";
-  function sort() {
-    const keys = {
-      run: (index) => index,
-      share: (index) => -(cards[index].share || 0),
-      confidence: (index) => confidence(cards[index]),
-    };
-    const key = keys[chosen.order];
-    visible.sort((one, other) => key(one) - key(other) || one - other);
-    if (sorted !== chosen.order) {
-      const all = cards.map((_, index) => index)
-        .sort((one, other) => key(one) - key(other) || one - other);
-      sheet.append(...all.map((index) => rows[index]));
-      sorted = chosen.order;
-    }
+    if (hadFocus && aimed >= 0) rows[aimed].firstChild.focus();
   }
   $("find").addEventListener("input", () => { chosen.text = $("find").value.trim(); filter(); });
   $("order").addEventListener("change", () => { chosen.order = $("order").value; filter(); });
@@ -434,7 +424,7 @@
     } else if (viewer.open) {
       hooks.leave();
       viewer.close();
-      if (rows[current] && !rows[current].hidden) {
+      if (rows[current] && rows[current].isConnected) {
         aim(current);
         rows[current].firstChild.focus();
       }
