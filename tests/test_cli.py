@@ -262,18 +262,53 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(here, flat):
     assert result.exit_code == 0
     assert list_files() == before
     lines = result.stdout.splitlines()
-    expected = "photos/a.png -> photos-restored/a.png  (mask masks/a.png; output exists)"
-    assert lines[0] == expected
+    assert lines[0] == (
+        "photos/a.png -> photos-restored/a.png  (mask masks/a.png, of the same name; "
+        "output exists; 1 holes, 1 windows)"
+    )
     assert lines[1].startswith("photos/c.png -> photos-restored/c.png  (no mask in masks")
-    assert lines[2] == "photos/sub/b.png -> photos-restored/sub/b.png  (mask masks/sub/b.png)"
+    assert "(mask masks/sub/b.png, of the same name; 1 holes, 1 windows)" in lines[2]
     assert "3 photographs, 1 without a mask" in result.stderr
+    assert re.search(r"2 windows on cpu, \d+ photographs at a time: about \d+ s", result.stderr)
+    assert "1 photographs need whose holes are not known" in result.stderr
     planned = call("fix", "photos", "-m", "masks", "--dry-run", "--json").stdout.splitlines()
-    assert json.loads(planned[0]) == {
+    first, *_, last = (json.loads(line) for line in planned)
+    assert first.pop("memory_bytes") > 0
+    assert first == {
         "input": "photos/a.png",
         "output": "photos-restored/a.png",
         "mask": "masks/a.png",
+        "mask_reason": "of the same name",
+        "backup": None,
         "output_exists": True,
+        "holes": 1,
+        "hole_pixels": 24,
+        "windows": 1,
+        "problem": None,
     }
+    assert (last["plan"]["photographs"], last["plan"]["windows"]) == (3, 2)
+    assert last["plan"]["without_windows"] == 1
+
+
+def test_a_dry_run_tells_what_will_fail_and_what_the_mask_is(here, flat):
+    write_picture(Path("masks/a.png.png"), draw_mask(10, 10))
+    write_picture(Path("masks/sub/b_mask.png"), draw_mask())
+    Path("masks/sub/b.png").unlink()
+    lines = call("fix", "photos", "-m", "masks", "--dry-run").stdout.splitlines()
+    assert "mask masks/a.png.png, named after the file; will fail: " in lines[0]
+    assert "of the same name with _mask" in lines[1]
+    assert "one for all" in call("fix", "photos", "-m", "masks/a.png.png", "--dry-run").stdout
+
+
+def test_a_dry_run_tells_that_the_run_could_not_begin(here, monkeypatch):
+    def fail(options):
+        raise WeightsError("w: damaged.")
+
+    monkeypatch.setattr(pipeline, "load_network", fail)
+    result = call("fix", "photos", "-m", "masks", "--dry-run")
+    assert result.exit_code == 0
+    assert len(result.stdout.splitlines()) == 2
+    assert "could not begin: w: damaged" in result.stderr
 
 
 def test_an_empty_folder_is_nothing_to_do(here, flat):

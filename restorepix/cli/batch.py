@@ -10,16 +10,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from restorepix.cli.common import Talk, get_settings
+from restorepix.cli.common import Talk, build_error, get_settings
 from restorepix.cli.settings import refuse_among_pictures
 from restorepix.cli.streams import write_line
-from restorepix.errors import ExitCode, UsageError
+from restorepix.errors import ExitCode, RestorepixError, UsageError
 from restorepix.options import RestoreOptions
 
 if TYPE_CHECKING:
     from rich.text import Text
 
     from restorepix.engine.worker import Build
+    from restorepix.estimate import Estimate
     from restorepix.pipeline import Repair
     from restorepix.plan import Job, Plan
     from restorepix.report import Result
@@ -64,32 +65,120 @@ def say_ignored(plan: Plan, talk: Talk) -> None:
         talk.say(Text(f"  {show_name(str(path))}{note}"), detail=not claims)
 
 
-def print_plan(plan: Plan, talk: Talk) -> None:
-    """Print what would be done, to stdout."""
+def print_plan(plan: Plan, talk: Talk, options: RestoreOptions | None = None) -> None:
+    """Print what would be done, to stdout: one line a photograph, what it costs at the end.
+
+    Args:
+        plan: what would be done.
+        talk: where to print.
+        options: how it would be done; None to leave the costs out.
+    """
+    from restorepix.estimate import estimate_job
     from restorepix.report import show_name
     from restorepix.write import is_taken
 
+    estimates: list[Estimate] = []
     for job in plan.jobs:
         exists = job.backup is None and is_taken(job.output)
+        estimate = None if options is None else estimate_job(job, options)
+        if estimate is not None:
+            estimates.append(estimate)
         if talk.as_json:
-            talk.emit(
-                {
-                    "input": str(job.source.path),
-                    "output": str(job.output),
-                    "mask": None if job.mask is None else str(job.mask),
-                    "output_exists": exists,
+            record: dict[str, object] = {
+                "input": str(job.source.path),
+                "output": str(job.output),
+                "mask": None if job.mask is None else str(job.mask),
+                "mask_reason": _explain_mask(job),
+                "backup": None if job.backup is None else str(job.backup),
+                "output_exists": exists,
+            }
+            if estimate is not None:
+                record |= {
+                    "holes": estimate.holes,
+                    "hole_pixels": estimate.hole_pixels,
+                    "windows": estimate.windows,
+                    "memory_bytes": estimate.memory_bytes,
+                    "problem": estimate.problem or None,
                 }
-            )
+            talk.emit(record)
             continue
-        notes = [f"mask {job.mask}" if job.mask is not None else job.mask_problem]
+        reason = _explain_mask(job)
+        notes = [reason if job.mask is None else f"mask {job.mask}, {reason}"]
         if job.backup is not None:
             notes.append(f"original to {job.backup}")
         if exists:
             notes.append("output exists")
-        line = f"{job.source.path} -> {job.output}  ({'; '.join(notes)})"
-        write_line(show_name(line))
+        if estimate is not None and estimate.problem:
+            notes.append(f"will fail: {estimate.problem.rstrip('.')}")
+        elif estimate is not None and estimate.windows is not None:
+            notes.append(f"{estimate.holes} holes, {estimate.windows} windows")
+        write_line(show_name(f"{job.source.path} -> {job.output}  ({'; '.join(notes)})"))
+    if options is not None and estimates:
+        _print_costs(estimates, options, talk)
     missing = sum(job.mask is None for job in plan.jobs)
     talk.say(f"{len(plan.jobs)} photographs, {missing} without a mask; nothing was written")
+
+
+def _explain_mask(job: Job) -> str:
+    """Say why a photograph has the mask that it has, or why it has none."""
+    if job.mask is None:
+        return job.mask_problem
+    name, mask = job.source.relative.name, job.mask.name
+    if mask == f"{name}.png":
+        return "named after the file"
+    if job.mask.stem == job.source.relative.stem:
+        return "of the same name"
+    if job.mask.stem == f"{job.source.relative.stem}_mask":
+        return "of the same name with _mask"
+    return "one for all"
+
+
+def _print_costs(estimates: Sequence[Estimate], options: RestoreOptions, talk: Talk) -> None:
+    """Time the network and print what the run is going to take."""
+    from dataclasses import replace
+
+    from restorepix.engine.run import share_cores
+    from restorepix.estimate import estimate_run, time_window
+    from restorepix.pipeline import load_network
+
+    jobs = share_cores(options, len(estimates)).jobs or 1
+    windows = sum(estimate.windows or 0 for estimate in estimates)
+    try:
+        network = load_network(replace(options, download=False))
+        speed = time_window(network.inpainter) if windows else 0.0
+    except RestorepixError as error:
+        if talk.as_json:
+            talk.emit({"plan": {"photographs": len(estimates), "problem": str(error)}})
+        talk.console.print(build_error(f"this run could not begin: {error}"), soft_wrap=True)
+        return
+    seconds, memory = estimate_run(estimates, speed, jobs)
+    unknown = sum(estimate.windows is None for estimate in estimates)
+    talk.emit(
+        {
+            "plan": {
+                "photographs": len(estimates),
+                "windows": windows,
+                "without_windows": unknown,
+                "device": network.device,
+                "jobs": jobs,
+                "seconds": round(seconds, 1),
+                "memory_bytes": memory,
+                "problem": None,
+            }
+        }
+    )
+    more = f", and what {unknown} photographs need whose holes are not known" if unknown else ""
+    talk.say(
+        f"{windows} windows on {network.device}, {jobs} photographs at a time: about "
+        f"{_show_time(seconds)} and {memory / 2**20:.0f} MiB{more}"
+    )
+
+
+def _show_time(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def run_plan(

@@ -195,7 +195,7 @@ def _fix_files(
     plan = build_plan(paths, mask, output, options, walk)
     say_ignored(plan, talk)
     if dry_run:
-        print_plan(plan, talk)
+        print_plan(plan, talk, options)
         return ExitCode.OK
     if not plan.jobs:
         return finish_run([], 0.0, talk)
