@@ -1,0 +1,244 @@
+"""The page of the laboratory: tables, claims with what was measured, pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from benchmarks.scores import Interval, bootstrap_mean
+from training.lab.representations import Comparison
+from training.lab.rows import CLAIMS, GROUPS, MISTAKES, Claim
+
+Verdict = Literal["seen", "not seen", "undecided", "not measured"]
+
+_INTRODUCTION = """\
+# The laboratory: published systems, written anew and compared
+
+Written by `python -m benchmarks.laboratory`. Every system here is one small module of
+`restorepix/models/lab/`, its losses and schedule one of `training/lab/`, with the equations of its
+paper; recipes for full training are in `training/recipes/lab/`. The documents that this project
+began from are called S0 (BYOL for inpainting), S1 (BYOL for segmentation), S2 (DeepFill v1), S3 and
+S4 (context encoders).
+
+The budget is tiny: rows say how systems begin to learn, not how good they become. Networks are half
+as wide as published; the costs below are those of the published sizes.
+"""
+
+_LEGEND = """\
+PSNR in dB, L1 and L2 in percent of full scale, over the hole; SSIM and TV (total variation, in
+percent) over the whole picture; sharpness is the mean gradient in the hole over that of the truth.
+Means over photographs and kinds of damage; a system that refused some is marked. Minutes: training
+on the machine above, which other work may have shared.
+"""
+
+
+@dataclass(frozen=True)
+class Result:
+    """Scores of one row on every case."""
+
+    name: str
+    group: str
+    records: Sequence[Mapping[str, Any]]
+    """Of each case: photo, content, kind, and scores or ``refused``."""
+    minutes: float | None
+    """Of training; None for what is not trained."""
+
+    def select(self, **wanted: Any) -> list[Mapping[str, Any]]:
+        """Records that were not refused and have these values."""
+        return [
+            record
+            for record in self.records
+            if "refused" not in record
+            and all(record[key] in _as_list(value) for key, value in wanted.items())
+        ]
+
+    def average(self, score: str, **wanted: Any) -> float | None:
+        """Mean of a score, ``sharpness`` a quotient of means; None for no record."""
+        found = self.select(**wanted)
+        if not found:
+            return None
+        if score == "sharpness":
+            gradients = [
+                float(np.mean([r[k] for r in found])) for k in ("gradient", "truth_gradient")
+            ]
+            return gradients[0] / gradients[1]
+        return float(np.mean([record[score] for record in found]))
+
+
+def _as_list(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, tuple | list) else (value,)
+
+
+def _write_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---", *("---:" for _ in head[1:])], *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+def _number(value: float | None, digits: int = 2) -> str:
+    return "" if value is None else f"{value:.{digits}f}"
+
+
+_COLUMNS: tuple[tuple[str, str, int], ...] = (
+    ("L1", "l1_hole", 2),
+    ("L2", "l2_hole", 2),
+    ("PSNR", "psnr_hole", 2),
+    ("SSIM", "ssim_whole", 4),
+    ("TV", "tv_whole", 2),
+    ("sharpness", "sharpness", 2),
+    ("CPU s", "seconds", 2),
+)
+
+
+def write_group(results: Sequence[Result]) -> str:
+    """One table of means."""
+    rows: list[list[str]] = []
+    for result in results:
+        refused = sum("refused" in record for record in result.records)
+        name = f"{result.name} (refused {refused})" if refused else result.name
+        values = [_number(result.average(score), digits) for _, score, digits in _COLUMNS]
+        rows.append([name, *values, _number(result.minutes, 1)])
+    return _write_table(["row", *(title for title, _, _ in _COLUMNS), "minutes"], rows)
+
+
+def write_breakdown(results: Sequence[Result], key: str) -> str:
+    """Hole PSNR by content or kind of damage."""
+    values = list(dict.fromkeys(r[key] for result in results for r in result.records))
+    rows = [
+        [result.name, *(_number(result.average("psnr_hole", **{key: v})) for v in values)]
+        for result in results
+    ]
+    return _write_table(["row", *values], rows)
+
+
+def judge(claim: Claim, results: Mapping[str, Result]) -> tuple[Verdict, Interval | None]:
+    """What two rows say of a claim: the mean paired difference in the claim's favour.
+
+    ``seen`` if its 95 % interval is above 0, ``not seen`` if it is below, else ``undecided``.
+    """
+    better, worse = results.get(claim.better), results.get(claim.worse)
+    if better is None or worse is None:
+        return "not measured", None
+    wanted = {"kind": claim.kinds} if claim.kinds else {}
+    pairs: list[float] = []
+    others = {(r["photo"], r["kind"]): r for r in worse.select(**wanted)}
+    for record in better.select(**wanted):
+        other = others.get((record["photo"], record["kind"]))
+        if other is None:
+            continue
+        if claim.score == "sharpness":
+            scale = max(float(record["truth_gradient"]), 1e-9)
+            pairs.append((record["gradient"] - other["gradient"]) / scale)
+        else:
+            sign = -1 if claim.score.startswith("l1") else 1
+            pairs.append(sign * (record[claim.score] - other[claim.score]))
+    if not pairs:
+        return "not measured", None
+    interval = bootstrap_mean(pairs)
+    if interval.low > 0:
+        return "seen", interval
+    return ("not seen" if interval.high < 0 else "undecided"), interval
+
+
+def write_claims(results: Mapping[str, Result]) -> str:
+    """Every claim beside what was measured."""
+    unit = {"psnr_hole": "dB", "l1_hole": "% L1", "sharpness": "of the truth's gradient"}
+    rows: list[list[str]] = []
+    for claim in CLAIMS:
+        verdict, interval = judge(claim, results)
+        found = ""
+        if interval is not None:
+            found = f"{interval.mean:+.2f} [{interval.low:+.2f}, {interval.high:+.2f}]"
+            found += f" {unit[claim.score]}"
+        rows.append([claim.text, claim.source, found, verdict])
+    return _write_table(["claim", "from", "measured in its favour", "verdict"], rows)
+
+
+def write_costs(costs: Mapping[str, Mapping[str, float]]) -> str:
+    """Parameters and cost of networks of published size."""
+    rows = [
+        [
+            name,
+            f"{cost['parameters']:,.0f}",
+            _number(cost["gmac"], 1),
+            _number(cost["seconds_256"], 3),
+            _number(cost["seconds_512"], 3),
+            _number(cost["mib"], 0),
+        ]
+        for name, cost in costs.items()
+    ]
+    head = ["network", "parameters", "GMAC at 256", "s at 256", "s at 512", "MiB more at 512"]
+    return _write_table(head, rows)
+
+
+def write_report(
+    results: Sequence[Result],
+    costs: Mapping[str, Mapping[str, float]],
+    comparisons: Sequence[Comparison],
+    about: Sequence[str],
+    pictures: Mapping[str, Path],
+) -> str:
+    """The whole page."""
+    parts = [_INTRODUCTION, *(f"{line}\n" for line in about), _LEGEND]
+    for group, heading in GROUPS.items():
+        found = [result for result in results if result.group == group]
+        if not found:
+            continue
+        parts += [f"## {heading}\n", write_group(found)]
+        if group == "systems":
+            parts += ["Hole PSNR by content:\n", write_breakdown(found, "content")]
+        parts += ["Hole PSNR by damage:\n", write_breakdown(found, "kind")]
+        if group == "systems" and "repairs" in pictures:
+            path = pictures["repairs"]
+            legend = path.with_suffix(".txt").read_text("utf-8").strip()
+            parts.append(f"![Repairs by every system]({path.name})\n\n{legend}\n")
+        if group == "attention" and "flow" in pictures:
+            name = pictures["flow"].name
+            parts.append(f"![Where attention copies from, as colours]({name})\n")
+    if costs:
+        parts += [
+            "## Cost at published size\n",
+            "Float32, one thread, random weights, the middle quarter masked (the centre form: 56 "
+            "px). GMAC counts convolutions and matrix products.\n",
+            write_costs(costs),
+        ]
+    if comparisons:
+        parts += ["## Representations\n", write_comparisons(comparisons)]
+    if "neighbours" in pictures:
+        name = pictures["neighbours"].name
+        parts.append(f"![Nearest neighbours by BYOL features]({name})\n")
+    by_name = {result.name: result for result in results}
+    parts += [
+        "## What the documents claim, and what was seen\n",
+        "Mean paired difference over pictures in the claim's favour, with its 95 % bootstrap "
+        "interval: `seen` if that is above zero, `not seen` if below. At this budget `not seen` "
+        "does not refute a paper.\n",
+        write_claims(by_name),
+        "## Where they are wrong\n",
+        _write_table(["in", "says", "is"], [list(row) for row in MISTAKES]),
+    ]
+    return "\n".join(parts)
+
+
+def write_comparisons(comparisons: Sequence[Comparison]) -> str:
+    """What encoders learned in different ways are good for."""
+    head = ["encoder", "linear probe, % right", "damage mIoU", "damage PQ", "retrieval, % right"]
+    rows = [
+        [
+            entry.name,
+            _number(entry.probe, 1),
+            _number(entry.miou, 3),
+            _number(entry.pq, 3),
+            _number(entry.retrieval, 1),
+        ]
+        for entry in comparisons
+    ]
+    note = (
+        "One encoder, one budget, pre-trained in six ways; then frozen for a linear probe of "
+        "texture classes and for retrieval (share of the nearest five of one class), fine-tuned "
+        "for damage segmentation. Chance of the probe: one over the number of classes.\n\n"
+    )
+    return note + _write_table(head, rows)
