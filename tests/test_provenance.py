@@ -145,7 +145,7 @@ def restore(data: bytes) -> tuple[bytes, list[np.ndarray]]:
     return write_photo(photo, repaired, masks, name="photo").data, masks
 
 
-SUFFIXES = [".jpg", ".png", ".tif", ".webp"]
+SUFFIXES = [".jpg", ".png", ".tif", ".webp", ".avif"]
 
 
 @pytest.mark.parametrize("packet", [None, BARE.replace("\u00e9".encode(), b"e")])

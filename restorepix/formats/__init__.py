@@ -283,8 +283,8 @@ def add_provenance(data: bytes, record: str, *, name: str) -> bytes:
         name: what to call the file in messages.
 
     Returns:
-        The new file; ``data`` itself for formats other than JPEG, PNG, TIFF and WebP, and where
-        the file's XMP is damaged or kept in an unusual way.
+        The new file; ``data`` itself for BMP, GIF and JPEG 2000, and where the file's XMP is
+        damaged or kept in an unusual way.
     """
     from restorepix.formats.xmp import add_record
 

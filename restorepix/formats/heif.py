@@ -211,7 +211,8 @@ def _find_color_code(item: Item) -> str:
     return f"colours by code points {primaries}/{transfer}"
 
 
-def _list_metadata(container: Container) -> list[Item]:
+def list_metadata(container: Container) -> list[Item]:
+    """Return the items of EXIF, XMP and other descriptions."""
     return [item for item in container.items.values() if item.kind in _METADATA]
 
 
@@ -224,14 +225,14 @@ def _drop_thumbnail(item: Item) -> bytes:
 
 
 def _find_exif(container: Container) -> bytes:
-    for item in _list_metadata(container):
+    for item in list_metadata(container):
         if item.kind == b"Exif":
             return item.data[4 + int.from_bytes(item.data[:4], "big") :]
     return b""
 
 
 def _find_xmp(container: Container) -> bytes:
-    for item in _list_metadata(container):
+    for item in list_metadata(container):
         if item.content_type == XMP_TYPE:
             return item.data
     return b""
@@ -253,7 +254,7 @@ def _narrow(samples: npt.NDArray[Any], bits: int) -> npt.NDArray[Any]:
 def _decode_avif(container: Container, coder: Item, name: str) -> tuple[npt.NDArray[Any], int]:
     _insist_on_avif(name)
     bits = _find_bits(coder, name)
-    samples = decode_picture(_strip(container))
+    samples = decode_picture(rebuild(container))
     if samples is None or samples.dtype != (np.uint8 if bits == 8 else np.uint16):
         raise corrupt(name, "it cannot be decoded")
     if (samples.shape[2] == 4) != (container.find_alpha() is not None):
@@ -274,8 +275,16 @@ def _find_bits(coder: Item, name: str) -> int:
     return 8 + (config[17] & 7)
 
 
-def _strip(container: Container) -> bytes:
-    """Return a file of the picture and its opacity alone, for OpenCV and the order it needs."""
+def rebuild(
+    container: Container, metadata: Sequence[NewItem] = (), further: Sequence[bytes] = ()
+) -> bytes:
+    """Return a file of a picture and its opacity, and what metadata is given.
+
+    Args:
+        container: the file.
+        metadata: items that describe the picture.
+        further: whole boxes to put behind the ``meta`` box.
+    """
     items: list[NewItem] = []
     alpha = container.find_alpha()
     for own in (container.primary, alpha):
@@ -288,7 +297,23 @@ def _strip(container: Container) -> bytes:
             references += ((b"dimg", tuple(range(first, first + len(tiles)))),)
         items.append(NewItem(own.kind, own.data, "", own.properties, references))
         items += [NewItem(tile.kind, tile.data, "", tile.properties) for tile in tiles]
-    return build_heif(_find_brands(container), items, ())
+    return build_heif(_find_brands(container), [*items, *metadata], further)
+
+
+def describe_picture(kind: bytes, content: bytes, content_type: str = "") -> NewItem:
+    """Return an item of metadata."""
+    return NewItem(kind, content, content_type, (), ((b"cdsc", (1,)),))
+
+
+def list_further(container: Container) -> list[Item]:
+    """Return items that are neither the picture nor its opacity, thumbnails or metadata."""
+    alpha = container.find_alpha()
+    own = [container.primary] if alpha is None else [container.primary, alpha]
+    known = {item.number for item in list_metadata(container) + own}
+    for item in own:
+        known |= {tile.number for tile in container.list_targets(b"dimg", item)}
+        known |= {small.number for small in container.list_sources(b"thmb", item)}
+    return [item for number, item in container.items.items() if number not in known]
 
 
 def _insist_on_avif(name: str) -> None:
@@ -373,23 +398,17 @@ def _refuse_loss(photo: Photo, container: Container, name: str, *, accept_reenco
             "tiff, webp) to keep them, or --accept-reencode to let the whole picture be encoded "
             "lossy again."
         )
-    primary, alpha = container.primary, container.find_alpha()
-    if photo.format == "heif" and alpha is not None:
+    if photo.format == "heif" and container.find_alpha() is not None:
         raise UnsupportedError(
             f"{name}: HEIC cannot be written back with its opacity kept. Use --to png (or tiff, "
             "webp)."
         )
-    own = [primary] if alpha is None else [primary, alpha]
-    known = {item.number for item in _list_metadata(container) + own}
-    for item in own:
-        known |= {tile.number for tile in container.list_targets(b"dimg", item)}
-        known |= {small.number for small in container.list_sources(b"thmb", item)}
-    further = [item.kind.decode("latin-1") for n, item in container.items.items() if n not in known]
+    further = list_further(container)
     if further:
         raise UnsupportedError(
-            f"{name}: it holds {len(further)} further pictures or items ({further[0]}; a gain map, "
-            "depth ...), which would be lost. Use --to png (or tiff, webp, jpg) to restore the "
-            "picture alone."
+            f"{name}: it holds {len(further)} further pictures or items "
+            f"({further[0].kind.decode('latin-1')}; a gain map, depth ...), which would be lost. "
+            "Use --to png (or tiff, webp, jpg) to restore the picture alone."
         )
 
 
@@ -465,8 +484,8 @@ def _encode_heic(samples: npt.NDArray[Any], bits: int, name: str) -> bytes:
 def _wrap(old: Container, colors: _Coded, alpha: _Coded | None) -> bytes:
     """Return the new picture and its opacity with the old file's metadata."""
     metadata = [
-        NewItem(item.kind, _drop_thumbnail(item), item.content_type, (), ((b"cdsc", (1,)),))
-        for item in _list_metadata(old)
+        describe_picture(item.kind, _drop_thumbnail(item), item.content_type)
+        for item in list_metadata(old)
     ]
     first = 2 + (alpha is not None) + len(metadata)
     items = [_place_item(colors, _mix(old.primary, colors.item), (), first)]
@@ -522,7 +541,7 @@ def list_parts(data: bytes, name: str) -> list[tuple[str, bytes]]:
     primary = container.primary
     parts = [
         (f"item {item.kind.decode('latin-1')} {item.content_type}".strip(), _drop_thumbnail(item))
-        for item in _list_metadata(container)
+        for item in list_metadata(container)
     ]
     parts += [
         (f"property {kind.decode('latin-1')}", content)

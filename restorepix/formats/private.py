@@ -71,6 +71,8 @@ def strip_metadata(data: bytes, name: str) -> bytes:
             stripped = _strip_gif(data, name)
         case "jpeg2000":
             stripped = _strip_jpeg2000(data, name)
+        case "avif" | "heif":
+            stripped = _strip_heif(data, name)
         case "bmp":
             return data  # holds none
         case found:
@@ -326,3 +328,29 @@ def _strip_jpeg2000(data: bytes, name: str) -> bytes:
         return data
     boxes = split_boxes(data, 0, len(data), name)
     return b"".join(data[box.start : box.end] for box in boxes if box.kind in _JPEG2000_KEPT)
+
+
+def _strip_heif(data: bytes, name: str) -> bytes:
+    from restorepix.formats import heif
+    from restorepix.formats.heif_items import parse_heif
+
+    container = parse_heif(data, name)
+    further = heif.list_further(container)
+    if further:
+        raise UnsupportedError(
+            f"{name}: --strip cannot take out private metadata beside {len(further)} further "
+            f"pictures or items ({further[0].kind.decode('latin-1')}; a gain map, depth ...). "
+            "Convert it with --to first, then strip."
+        )
+    kept: list[bytes] = []
+    for item in heif.list_metadata(container):
+        if item.kind == b"Exif":
+            start = 4 + int.from_bytes(item.data[:4], "big")
+            exif = reduce_exif(item.data[start:])
+            kept += [bytes(4) + exif] if exif else []
+    private = any(kind == b"uuid" for kind, _ in container.boxes)
+    private |= [item.data for item in heif.list_metadata(container)] != kept
+    private |= bool(container.list_sources(b"thmb", container.primary))
+    if not private:
+        return data
+    return heif.rebuild(container, [heif.describe_picture(b"Exif", exif) for exif in kept])

@@ -1,7 +1,7 @@
 """XMP packets in their containers: read, replaced and taken out without touching anything else.
 
 JPEG keeps XMP in an APP1 segment, PNG in an iTXt chunk, TIFF in tag 700, WebP in a chunk of its
-own (XMP specification, part 3). Only the record of a repair is ever added
+own, AVIF and HEIC in an item (XMP specification, part 3). Only the record of a repair is ever added
 (:mod:`restorepix.provenance`), and :func:`remove_record` takes exactly that out again for the
 proof.
 """
@@ -89,7 +89,7 @@ def read_packet(data: bytes, name: str) -> bytes | None:
 
     Raises:
         OddPacketError: there are several, it is compressed or in parts, or the format is none of
-            JPEG, PNG, TIFF and WebP.
+            JPEG, PNG, TIFF, WebP, AVIF and HEIC.
     """
     match sniff_format(data):
         case "jpeg":
@@ -100,6 +100,8 @@ def read_packet(data: bytes, name: str) -> bytes | None:
             packets = _find_tiff(data, name)
         case "webp":
             packets = _find_webp(data, name)
+        case "avif" | "heif":
+            packets = _find_heif(data, name)
         case _:
             raise OddPacketError
     if len(packets) > 1:
@@ -121,6 +123,8 @@ def _set_packet(data: bytes, packet: bytes | None, name: str, like: bytes | None
         "png": _set_png,
         "tiff": _set_tiff,
         "webp": _set_webp,
+        "avif": _set_heif,
+        "heif": _set_heif,
     }
     found = sniff_format(data)
     return setters[found](
@@ -302,3 +306,31 @@ def _set_tiff(data: bytes, packet: bytes | None, name: str, like: bytes | None) 
     else:
         patcher.point_tag(tag, len(packet), patcher.append(packet))
     return bytes(patcher.data)
+
+
+def _find_heif(data: bytes, name: str) -> list[bytes]:
+    from restorepix.formats.heif import list_metadata
+    from restorepix.formats.heif_items import XMP_TYPE, parse_heif
+
+    items = list_metadata(parse_heif(data, name))
+    return [item.data for item in items if item.content_type == XMP_TYPE]
+
+
+def _set_heif(data: bytes, packet: bytes | None, name: str, like: bytes | None) -> bytes:
+    from restorepix.formats.heif import describe_picture, list_further, list_metadata, rebuild
+    from restorepix.formats.heif_items import XMP_TYPE, parse_heif
+
+    del like
+    container = parse_heif(data, name)
+    if list_further(container):
+        raise OddPacketError
+    metadata = [
+        describe_picture(item.kind, item.data, item.content_type)
+        for item in list_metadata(container)
+        if item.content_type != XMP_TYPE
+    ]
+    if packet is not None:
+        kinds = [item.content_type for item in list_metadata(container)]
+        place = kinds.index(XMP_TYPE) if XMP_TYPE in kinds else len(metadata)
+        metadata.insert(place, describe_picture(b"mime", packet, XMP_TYPE))
+    return rebuild(container, metadata, [box for kind, box in container.boxes if kind == b"uuid"])
