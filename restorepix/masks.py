@@ -21,6 +21,7 @@ from PIL import Image
 
 from restorepix.errors import MaskError, PhotoError, UsageError
 from restorepix.formats import read_photo
+from restorepix.formats.measure import is_black, measure_pages
 from restorepix.inputs import PICTURE_SUFFIXES, Source, fold_name
 from restorepix.photo import BoolMask, Page, Photo
 
@@ -279,6 +280,9 @@ def read_mask_for(
             size.
     """
     try:
+        found = measure_pages(data, name, max_mpixels=max_mpixels) if len(sizes) == 1 else None
+        if found == tuple(sizes) and is_black(data, name):
+            return EffectiveMask((None,))  # of an unharmed picture, as most are in many folders
         mask_photo = read_photo(data, name, max_mpixels=max_mpixels)
     except PhotoError as error:
         raise MaskError(f"the mask cannot be read: {error}") from error
