@@ -44,6 +44,7 @@ from restorepix.models.lab.deepfill import DeepFill
 from restorepix.models.lab.flow import draw_flow
 from restorepix.models.lab.glcic import blend
 from restorepix.models.lab.patchmatch import inpaint_patchmatch
+from restorepix.models.lab.warps import measure_variety
 from training.checkpoint import find_checkpoint
 from training.contact_sheet import write_contact_sheet
 from training.data import open_cache
@@ -429,6 +430,27 @@ def draw_flows(laboratory: Laboratory, out: Path) -> bool:
     return bool(lines)
 
 
+def measure_varieties(laboratory: Laboratory) -> dict[str, float]:
+    """How much the maps of the two warps differ from picture to picture, of rows that are trained.
+
+    Standard deviation over pictures, in units of half the picture; 0 is the same map for all.
+    """
+    found: dict[str, float] = {}
+    cases = [case for case in laboratory.cases if case.kind == "square56"]
+    for row in ROWS:
+        if row.model.get("branch") not in ("transformer", "flow"):
+            continue
+        network = laboratory.load_network(row)
+        if network is None:
+            continue
+        assert isinstance(network, DeepFill)
+        with torch.inference_mode():
+            batches = [to_batch(case.damaged, case.mask) for case in cases]
+            maps = [network.find_offsets(batch, hole) for batch, hole in batches]
+        found[row.name] = measure_variety(torch.cat(maps))
+    return found
+
+
 def draw_neighbours(encoder: Encoder, cases: Sequence[Case], out: Path) -> None:
     """Photographs and those whose pooled features of a BYOL encoder are nearest (by cosine)."""
     truths = {case.photo: case.truth for case in cases}
@@ -498,7 +520,8 @@ def main() -> int:
         f"Machine: {describe_setup()}; {options.threads} thread(s), {options.device}.",
     ]
     costs = {} if options.no_costs else read_costs(options.runs)
-    page = write_report(results, costs, comparisons, about, pictures)
+    varieties = measure_varieties(laboratory)
+    page = write_report(results, costs, comparisons, about, pictures, varieties)
     options.out.write_text(page, "utf-8")
     missing = [row.name for row in ROWS if row.name not in {result.name for result in results}]
     if missing:

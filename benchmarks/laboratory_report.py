@@ -180,6 +180,7 @@ def write_report(
     comparisons: Sequence[Comparison],
     about: Sequence[str],
     pictures: Mapping[str, Path],
+    varieties: Mapping[str, float],
 ) -> str:
     """The whole page."""
     parts = [_INTRODUCTION, *(f"{line}\n" for line in about), _LEGEND]
@@ -195,6 +196,12 @@ def write_report(
             path = pictures["repairs"]
             legend = path.with_suffix(".txt").read_text("utf-8").strip()
             parts.append(f"![Repairs by every system]({path.name})\n\n{legend}\n")
+        if group == "attention" and varieties:
+            said = ", ".join(f"{name} {value:.4f}" for name, value in varieties.items())
+            parts.append(
+                f"How much the maps of the warps differ from picture to picture (standard "
+                f"deviation in half pictures; 0 is one map for all): {said}.\n"
+            )
         if group == "attention" and "flow" in pictures:
             name = pictures["flow"].name
             parts.append(f"![Where attention copies from, as colours]({name})\n")

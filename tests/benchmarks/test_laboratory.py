@@ -169,8 +169,15 @@ def test_the_page_has_a_section_for_everything(tmp_path):
         [Comparison("byol", 50.0, 0.4, 0.2, 30.0)],
         ["Budget: none."],
         {"repairs": tmp_path / "systems.jpg", "flow": tmp_path / "systems-flow.png"},
+        {"appearance flow": 0.0123},
     )
-    for word in ("3,601,542", "| byol | 50.0 | 0.400 | 0.200 | 30.0 |", "systems-flow.png", "S4"):
+    for word in (
+        "3,601,542",
+        "| byol | 50.0 | 0.400 | 0.200 | 30.0 |",
+        "systems-flow.png",
+        "0.0123",
+        "S4",
+    ):
         assert word in page
 
 

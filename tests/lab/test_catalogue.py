@@ -1,0 +1,114 @@
+"""Every system by name: exported, found, loaded and run by the package; or how to train it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import draw_photo, write_picture
+from PIL import Image
+from typer.testing import CliRunner
+
+from restorepix.cli import app
+from restorepix.errors import MissingWeightsError, UnsupportedError
+from restorepix.inpaint import Inpainter
+from restorepix.models.lab.catalogue import LAB_MODELS, describe_training
+from restorepix.models.loading import load_generator
+from restorepix.weights import find_weights
+from training.lab.run import LabConfig, Recipe, export_run, start_run
+
+CPU = torch.device("cpu")
+SMALL = {
+    "deepfill-v1": ({"channels": 4}, {"adversary": "none"}),
+    "context-encoder": ({"form": "center", "width": 8, "channels": 4}, {"adversarial_weight": 0.0}),
+    "glcic": ({"channels": 4}, {"critic_channels": 4}),
+    "shift-net": ({"channels": 4, "depth": 4}, {"adversarial_weight": 0.0}),
+    "byol-unet": ({"channels": [8, 8, 8, 8], "depths": [1, 1, 1, 1]}, {"arm": "random"}),
+}
+
+
+def export(name, folder):
+    model, training = SMALL[name]
+    recipe = Recipe(LabConfig(name, 1, 1, 64), model, training)
+    trainer = start_run(recipe, CPU)
+    path = folder / f"{name}.safetensors"
+    return trainer, path, export_run(trainer, recipe, path)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_what_training_exports_the_package_loads_and_runs(name, tmp_path):
+    trainer, path, digest = export(name, tmp_path)
+    found = find_weights(path)
+    assert found.sha256 == digest
+    assert found.architecture.name == LAB_MODELS[name].architecture
+    network = load_generator(path, CPU)
+    for key, value in trainer.generator.state_dict().items():
+        assert torch.allclose(
+            network.state_dict()[key].float(), value.float(), rtol=2e-3, atol=1e-6
+        )
+    image = np.random.default_rng(0).random((90, 110, 3), np.float32)
+    mask = np.zeros((90, 110), np.bool_)
+    mask[30:50, 40:80] = True
+    for dtype in (torch.float32, torch.bfloat16):
+        network = load_generator(path, CPU)
+        patches = Inpainter(network, CPU, dtype=dtype).inpaint(image, mask)
+        assert sum(int(mask[patch.box.slices()].sum()) for patch in patches) == mask.sum()
+        assert all(np.isfinite(patch.rgb).all() for patch in patches)
+
+
+def test_a_name_without_weights_says_how_to_train_it():
+    for name in LAB_MODELS:
+        assert f"training/recipes/lab/{name}.toml" in describe_training(name)
+        with pytest.raises(MissingWeightsError, match="training.lab.run"):
+            find_weights(Path(name))
+
+
+def test_looking_up_names_imports_no_torch():
+    code = "import sys, restorepix.models.lab.catalogue; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.fixture
+def damaged(tmp_path):
+    photo = write_picture(tmp_path / "a.png", draw_photo(96, 120))
+    pixels = np.zeros((96, 120), np.uint8)
+    pixels[30:50, 40:80] = 255
+    return photo, write_picture(tmp_path / "mask.png", pixels), pixels
+
+
+def run_fix(*arguments):
+    return CliRunner().invoke(app, ["fix", *(str(a) for a in arguments), "--json"])
+
+
+def test_fix_takes_a_model_by_its_file_and_changes_nothing_else(damaged, tmp_path):
+    photo, mask, pixels = damaged
+    _, path, digest = export("deepfill-v1", tmp_path)
+    result = run_fix(photo, "--mask", mask, "--model", path, "--device", "cpu")
+    assert result.exit_code == 0, result.output
+    record = json.loads(result.stdout.splitlines()[0])
+    assert record["weights_sha256"] == digest
+    before, after = (np.asarray(Image.open(p)) for p in (photo, photo.with_name("a-restored.png")))
+    assert np.array_equal(before[pixels == 0], after[pixels == 0])
+    assert not np.array_equal(before, after)
+
+
+def test_fix_explains_a_model_without_weights(damaged):
+    photo, mask, _ = damaged
+    result = run_fix(photo, "--mask", mask, "--model", "deepfill-v1")
+    assert result.exit_code == 4
+    assert "training/recipes/lab/deepfill-v1.toml" in result.stderr
+
+
+def test_the_centre_form_fails_a_photograph_whose_hole_is_too_large(damaged, tmp_path):
+    photo, _, pixels = damaged
+    pixels[5:90, 40:80] = 255
+    mask = write_picture(tmp_path / "large.png", pixels)
+    _, path, _ = export("context-encoder", tmp_path)
+    result = run_fix(photo, "--mask", mask, "--model", path, "--device", "cpu")
+    assert result.exit_code == 1
+    record = json.loads(result.stdout.splitlines()[0])
+    assert record["error"]["code"] == UnsupportedError.code
+    assert "56 x 56 px" in record["error"]["message"]
