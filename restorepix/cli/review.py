@@ -19,6 +19,7 @@ from restorepix.cli.common import (
     Weights,
     report_errors,
 )
+from restorepix.cli.models import fetch_missing
 from restorepix.cli.report import Originals, Run
 from restorepix.cli.streams import write_line
 from restorepix.errors import ExitCode
@@ -62,10 +63,11 @@ def review(
         options = RestoreOptions(
             max_mpixels=max_mpixels, device=device, weights=weights, threads=threads
         )
-        reviewer = Reviewer(read_run(run, originals), options, build_repair)
-        raise typer.Exit(
-            _serve(ReviewServer(reviewer, max_mpixels=max_mpixels), Talk(quiet=quiet), opens)
-        )
+        talk = Talk(quiet=quiet)
+        found = read_run(run, originals)
+        fetch_missing(options, talk)
+        server = ReviewServer(Reviewer(found, options, build_repair), max_mpixels=max_mpixels)
+        raise typer.Exit(_serve(server, talk, opens))
 
 
 def _serve(server: ReviewServer, talk: Talk, opens: bool) -> ExitCode:

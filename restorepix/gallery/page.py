@@ -40,6 +40,7 @@ from restorepix.gallery.pictures import (
     shrink,
 )
 from restorepix.masks import dilate_mask
+from restorepix.originals import BACKUP_ENDING
 from restorepix.plan import Job
 from restorepix.report import Result
 from restorepix.write import explain
@@ -322,13 +323,18 @@ def summarise(cards: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 def title_run(run: Run) -> str:
     """Return what to call a run: the name of its folder."""
-    return run.folder.resolve().name or str(run.folder)
+    return _title_folder(run.folder)
 
 
 def title_jobs(jobs: Sequence[Job]) -> str:
     """Return what to call a run that may have several folders, or none."""
     folders = list(dict.fromkeys(job.run_folder or job.output.parent for job in jobs))
-    return ", ".join(folder.resolve().name or str(folder) for folder in folders)
+    return ", ".join(map(_title_folder, folders))
+
+
+def _title_folder(folder: Path) -> str:
+    """Return a folder's name; for a backup tree that of the photographs."""
+    return folder.resolve().name.removesuffix(BACKUP_ENDING) or str(folder)
 
 
 def tell_finished(entries: Iterable[Entry]) -> str | None:

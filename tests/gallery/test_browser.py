@@ -301,6 +301,22 @@ def test_keys_do_everything(open_page, address):
     assert page.locator("#find").input_value() == "torn 2"
 
 
+def test_letters_can_be_switched_off(open_page, address):
+    """For people whose speech input types letters (WCAG 2.1.4)."""
+    page = open_page(address)
+    page.locator("#help").click()
+    page.get_by_label("Letters, numbers").uncheck()
+    page.keyboard.press("Escape")
+    page.keyboard.press("3")
+    assert list_shown(page) == ALL
+    page.reload()
+    open_photo(page, "a.png")
+    page.keyboard.press("m")
+    expect(page.locator("#see-mask")).to_have_attribute("aria-pressed", "false")
+    page.keyboard.press("ArrowRight")
+    expect(page.locator("#viewer-name")).to_have_text("b.jpg")
+
+
 def test_zoom_goes_to_each_repair_and_back(open_page, address):
     page = open_page(address)
     open_photo(page, "a.png")

@@ -254,6 +254,40 @@ def test_decisions_are_carried_out_and_answered(fresh_server, fresh):
     assert list_decisions(out) == ["repainted"]
 
 
+def test_closing_waits_for_the_decision_that_is_carried_out(fresh):
+    begun, goes_on, closed = threading.Event(), threading.Event(), threading.Event()
+
+    class Slow:
+        def __init__(self, options):
+            self._repair = build_repair(options)
+
+        def __getattr__(self, name):
+            return getattr(self._repair, name)
+
+        def repaint(self, *arguments):
+            begun.set()
+            assert goes_on.wait(20)
+            return self._repair.repaint(*arguments)
+
+    server = ReviewServer(Reviewer(read_run(fresh), RestoreOptions(), Slow))
+    index = [entry.key for entry in server.reviewer.entries].index("a.png")
+    before = (fresh / "a.png").read_bytes()
+    stroke = {"erase": False, "radius": 5, "points": [[80, 100]]}
+    request = {"photo": index, "decision": "repainted", "strokes": [stroke]}
+    deciding = threading.Thread(target=server.decide, args=[request])
+    closing = threading.Thread(target=lambda: (server.close(), closed.set()))
+    deciding.start()
+    assert begun.wait(20)
+    closing.start()
+    assert not closed.wait(0.3)
+    goes_on.set()
+    assert closed.wait(20)
+    closing.join()
+    deciding.join()
+    assert (fresh / "a.png").read_bytes() != before
+    assert list_decisions(fresh) == ["repainted"]
+
+
 def start(out: Path, *arguments: str) -> tuple[subprocess.Popen[str], str]:
     command = [sys.executable, "-m", "restorepix", "review", str(out), *arguments]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

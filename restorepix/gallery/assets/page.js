@@ -584,6 +584,8 @@
       return;
     }
     const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
+    // Speech input types letters that nobody means as keys, so they can be switched off.
+    if (key.length === 1 && key !== " " && !$("letters").checked) return;
     if (key === "?") { event.preventDefault(); openKeys(); return; }
     if (viewer.open) {
       if (hooks.key(key, event)) { event.preventDefault(); return; }
@@ -599,10 +601,20 @@
   });
   window.addEventListener("blur", () => setBlink(false));
 
+  const recall = (name) => {
+    try { return localStorage.getItem(`restorepix-${name}`); } catch { return null; }
+  };
+  const remember = (name, value) => {
+    try { localStorage.setItem(`restorepix-${name}`, value); } catch { /* not allowed */ }
+  };
+  $("letters").checked = recall("letters") !== "off";
+  $("letters").addEventListener("change", () => {
+    remember("letters", $("letters").checked ? "on" : "off");
+  });
+
   // Light and dark.
   const themes = ["auto", "light", "dark"];
-  let theme = "auto";
-  try { theme = localStorage.getItem("restorepix-theme") || "auto"; } catch { /* not allowed */ }
+  let theme = recall("theme") || "auto";
   function setTheme() {
     if (!themes.includes(theme)) theme = "auto";
     if (theme === "auto") delete root.dataset.theme;
@@ -613,7 +625,7 @@
   }
   $("theme").addEventListener("click", () => {
     theme = themes[(themes.indexOf(theme) + 1) % themes.length];
-    try { localStorage.setItem("restorepix-theme", theme); } catch { /* not allowed */ }
+    remember("theme", theme);
     setTheme();
   });
 
