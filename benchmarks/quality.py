@@ -120,13 +120,14 @@ class Ours:
 
     def __init__(self, generator: Generator) -> None:
         """Take a generator over; its attention is on or off as its config says."""
-        blind = Generator(replace(generator.config, attention=False))
-        blind.load_state_dict(generator.state_dict())
         self._generator = generator
         device = torch.device("cpu")
-        self._inpainters = {
-            "restorepix": Inpainter(Stage(generator, "refined"), device),
-            "attention off": Inpainter(Stage(blind, "refined"), device),
+        self._inpainters = {"restorepix": Inpainter(Stage(generator, "refined"), device)}
+        if generator.config.attention:
+            blind = Generator(replace(generator.config, attention=False))
+            blind.load_state_dict(generator.state_dict())
+            self._inpainters["attention off"] = Inpainter(Stage(blind, "refined"), device)
+        self._inpainters |= {
             "coarse alone": Inpainter(Stage(generator, "coarse"), device),
             "fill alone": Inpainter(Stage(generator, "fill"), device),
         }

@@ -35,10 +35,10 @@ program). Exact definitions: [benchmarks/scores.py](../benchmarks/scores.py).
 """
 
 _PARTS_LEGEND = """\
-`restorepix` is what `restorepix fix` paints. `attention off` is the same network with its
-attention branch switched off, not one trained without it. `coarse alone` and `fill alone` are its
-earlier stages. `whole picture at once` is the network run on the whole picture in one go instead of
-in windows.
+`restorepix` is what `restorepix fix` paints. `attention off`, where the weights use attention, is
+the same network with that branch switched off, not one trained without it. `coarse alone` and
+`fill alone` are its earlier stages. `whole picture at once` is the network run on the whole picture
+in one go, without windows and guides.
 """
 
 
@@ -164,9 +164,10 @@ def _compare_best(
 
 
 def _compare_parts(kinds: Sequence[Kind]) -> list[str]:
-    head = ["kind", *(f"over {part}, dB" for part in PARTS)]
+    parts = [part for part in PARTS if part in kinds[0].list_programs()]
+    head = ["kind", *(f"over {part}, dB" for part in parts)]
     rows = [
-        [kind.name] + [_write_interval(kind.compare(OURS, part, "psnr_hole"), 2) for part in PARTS]
+        [kind.name] + [_write_interval(kind.compare(OURS, part, "psnr_hole"), 2) for part in parts]
         for kind in kinds
     ]
     return [*_write_table(head, rows), ""]
