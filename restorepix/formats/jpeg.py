@@ -12,10 +12,8 @@ pixels takes the share of the repaired colour that the hole has of them.
 
 What is not byte for byte the original, besides the coding:
 
-- The pointer to the EXIF thumbnail, which shows the damage, becomes zero; nothing moves.
-- The index of a multi-picture file (gain maps, previews) follows its pictures to where they are.
-- Bytes behind the picture (motion photos, gain maps, previews) are kept as they are, and so are
-  thumbnails in other segments; previews among them still show the original.
+- Thumbnails and previews, which show the damage (:mod:`restorepix.formats.thumbnails`).
+- The index of a multi-picture file (gain maps) follows its pictures to where they are.
 - Restart intervals and arithmetic coding depend on the library's age, see
   :mod:`restorepix.formats.turbojpeg`. The scan script of a progressive file is the library's, and
   a baseline file's separate scans become one.
@@ -47,7 +45,6 @@ from restorepix.formats.jpeg_segments import (
     Frame,
     JpegFile,
     Segment,
-    drop_thumbnail,
     parse_jpeg,
     read_color,
     read_exif,
@@ -491,11 +488,10 @@ def _assemble(data: bytes, file: JpegFile, coded: bytes, name: str) -> bytes:
         )
     header = next(segment for segment in new.segments if segment.marker == new.frame.marker)
     scans = coded[header.start + len(header.raw) : new.end]
-    kept = [drop_thumbnail(segment) for segment in file.kept]
-    end = 2 + sum(len(segment.raw) for segment in kept) + len(scans)
+    end = 2 + sum(len(segment.raw) for segment in file.kept) + len(scans)
     parts = [b"\xff\xd8"]
     at = 2
-    for segment in kept:
+    for segment in file.kept:
         parts.append(relocate_pictures(segment, at, file.end, end).raw)
         at += len(segment.raw)
     return b"".join([*parts, scans, data[file.end :]])
@@ -507,9 +503,7 @@ def _compare_segments(old: JpegFile, new: JpegFile, name: str) -> None:
         raise PreservationError(f"{name}: {read_color(old)} became {read_color(new)}.")
     expected = list(old.kept)
     for index, (segment, other) in enumerate(zip(old.kept, new.kept, strict=False)):
-        moved = relocate_pictures(segment, other.start, old.end, new.end)
-        # A stale thumbnail may be dropped; it is not when nothing was repaired.
-        expected[index] = moved if moved.body == other.body else drop_thumbnail(moved)
+        expected[index] = relocate_pictures(segment, other.start, old.end, new.end)
     compare_parts(_label(expected), _label(new.kept), name)
 
 

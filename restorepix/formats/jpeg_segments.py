@@ -26,9 +26,11 @@ Coded = Literal["grey", "rgb", "ycc", "cmyk", "ycck"]
 EXIF_HEADER = b"Exif\x00\x00"
 _ICC_HEADER = b"ICC_PROFILE\x00"
 _MPF_HEADER = b"MPF\x00"
+_PHOTOSHOP_HEADER = b"Photoshop 3.0\x00"
+_PHOTOSHOP_THUMBNAILS = (1033, 1036)
 
 SOI, EOI, SOS, DQT, DHT, DAC, DRI, COM = 0xD8, 0xD9, 0xDA, 0xDB, 0xC4, 0xCC, 0xDD, 0xFE
-APP0, APP1, APP2, APP14, APP15 = 0xE0, 0xE1, 0xE2, 0xEE, 0xEF
+APP0, APP1, APP2, APP13, APP14, APP15 = 0xE0, 0xE1, 0xE2, 0xED, 0xEE, 0xEF
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {DHT, 0xC8, DAC}
 _RESTORABLE = frozenset({0xC0, 0xC1, 0xC2, 0xC9, 0xCA})
 """Baseline, extended and progressive, and the last two with arithmetic coding."""
@@ -370,14 +372,67 @@ def read_profile(file: JpegFile) -> bytes | None:
     return b"".join(chunks[number] for number in range(1, total + 1))
 
 
-def drop_thumbnail(segment: Segment) -> Segment:
-    """Return an EXIF segment without its pointer to the thumbnail; other segments as they are."""
-    if segment.marker != APP1 or not segment.body.startswith(EXIF_HEADER):
-        return segment
-    return segment._replace(body=exif.drop_thumbnail(segment.body))
+def drop_thumbnail(segment: Segment) -> Segment | None:
+    """Return a segment without a thumbnail, or None where it is nothing else.
+
+    An EXIF segment loses its pointer to the thumbnail, JFIF (T.871, 10.1) and Photoshop segments
+    the thumbnail itself, others nothing.
+    """
+    body = segment.body
+    if segment.marker == APP1 and body.startswith(EXIF_HEADER):
+        return segment._replace(body=exif.drop_thumbnail(body))
+    if segment.marker == APP0 and body.startswith(b"JFXX\x00"):
+        return None
+    if segment.marker == APP0 and body.startswith(b"JFIF\x00") and body[12:14].strip(b"\x00"):
+        return segment._replace(body=body[:12] + b"\x00\x00")
+    if segment.marker == APP13 and body.startswith(_PHOTOSHOP_HEADER):
+        return segment._replace(body=_drop_resources(body))
+    return segment
+
+
+def _drop_resources(body: bytes) -> bytes:
+    """Return Photoshop's resources without thumbnails; as they are when they make no sense."""
+    kept, at = [_PHOTOSHOP_HEADER], len(_PHOTOSHOP_HEADER)
+    while at < len(body):
+        name = at + 6
+        content = name + 1 + body[name] if name < len(body) else len(body)
+        content += content - at & 1
+        if body[at : at + 4] != b"8BIM" or content + 4 > len(body):
+            return body
+        (size,) = struct.unpack_from(">I", body, content)
+        end = content + 4 + size + size % 2
+        if end > len(body) + size % 2:
+            return body
+        if int.from_bytes(body[at + 4 : name], "big") not in _PHOTOSHOP_THUMBNAILS:
+            kept.append(body[at:end])
+        at = end
+    return b"".join(kept)
+
+
+def find_previews(segment: Segment, end: int, size: int) -> list[tuple[int, int]]:
+    """Return where the previews of a multi-picture index start and end behind the picture.
+
+    Nothing, where the index names any other picture or one that is not there.
+
+    Args:
+        segment: any segment.
+        end: where the first picture ends.
+        size: of the file, in bytes.
+    """
+    order, entries = _read_index(segment)
+    places: list[tuple[int, int]] = []
+    for entry in entries[1:]:
+        kind, length, offset = struct.unpack_from(order + "III", segment.body, entry)
+        start = segment.start + 4 + len(_MPF_HEADER) + offset
+        if kind & _MP_CLASS != _MP_PREVIEW or start < end or start + length > size:
+            return []
+        places.append((start, start + length))
+    return places
 
 
 _MP_ENTRIES = 0xB002
+_MP_CLASS, _MP_PREVIEW = 0xFF0000, 0x010000
+"""Of the type in an entry's first four bytes: a smaller version of the first picture."""
 
 
 def relocate_pictures(segment: Segment, moved_to: int, old_end: int, new_end: int) -> Segment:
@@ -393,15 +448,11 @@ def relocate_pictures(segment: Segment, moved_to: int, old_end: int, new_end: in
         old_end: where the original's first picture ends.
         new_end: where the new file's first picture ends.
     """
-    if segment.marker != APP2 or not segment.body.startswith(_MPF_HEADER):
+    order, entries = _read_index(segment)
+    if not entries:
         return segment
     body = bytearray(segment.body)
-    header = len(_MPF_HEADER)
-    order = {b"II": "<", b"MM": ">"}.get(bytes(body[header : header + 2]))
-    entries = _find_entries(body, header, order) if order else None
-    if order is None or entries is None:
-        return segment
-    base = segment.start + 4 + header
+    base = segment.start + 4 + len(_MPF_HEADER)
     shift = (new_end - moved_to) - (old_end - segment.start)
     for entry in entries:
         size, offset = struct.unpack_from(order + "II", body, entry + 4)
@@ -414,8 +465,16 @@ def relocate_pictures(segment: Segment, moved_to: int, old_end: int, new_end: in
     return segment._replace(body=bytes(body))
 
 
-def _find_entries(body: bytearray, header: int, order: str) -> range | None:
-    """Return the offsets of the 16-byte entries in a multi-picture index."""
+def _read_index(segment: Segment) -> tuple[str, range]:
+    """Return byte order and offsets of the 16-byte entries of a multi-picture index, if any."""
+    body, header = segment.body, len(_MPF_HEADER)
+    order = {b"II": "<", b"MM": ">"}.get(body[header : header + 2], "")
+    if segment.marker != APP2 or not body.startswith(_MPF_HEADER) or not order:
+        return "", range(0)
+    return order, _find_entries(body, header, order) or range(0)
+
+
+def _find_entries(body: bytes, header: int, order: str) -> range | None:
     if len(body) < header + 8:
         return None
     directory = header + struct.unpack_from(order + "I", body, header + 4)[0]

@@ -1,9 +1,11 @@
-"""Thumbnails that a repair made stale, dropped from PNG, WebP and TIFF files.
+"""Thumbnails and previews that a repair made stale, dropped from JPEG, PNG, WebP and TIFF files.
 
-JPEG does it as it writes (:func:`restorepix.formats.jpeg_segments.drop_thumbnail`). An EXIF block
-loses the pointer to its thumbnail and nothing else. In TIFF a reduced picture is a directory of
-its own, behind its page or below it; it leaves the chain, and its bytes stay as unused ones. A
-TIFF file that begins with a reduced picture keeps that: its first directory holds the metadata.
+An EXIF block loses the pointer to its thumbnail and nothing else. A JPEG file also loses those of
+JFIF and of Photoshop's resources, and the larger previews that cameras append with an index; an
+index that names other pictures too (a gain map, another view) stays with all of them. In TIFF a
+reduced picture is a directory of its own, behind its page or below it; it leaves the chain, and
+its bytes stay as unused ones. A TIFF file that begins with a reduced picture keeps that: its first
+directory holds the metadata.
 """
 
 from __future__ import annotations
@@ -39,6 +41,8 @@ def drop_thumbnails(data: bytes, masks: Sequence[BoolMask | None], name: str) ->
     if not any(touched):
         return data
     match sniff_format(data):
+        case "jpeg":
+            return _drop_from_jpeg(data, name)
         case "png":
             return _drop_from_png(data, name)
         case "webp":
@@ -47,6 +51,38 @@ def drop_thumbnails(data: bytes, masks: Sequence[BoolMask | None], name: str) ->
             return _drop_from_tiff(data, touched, name)
         case _:
             return data
+
+
+def _drop_from_jpeg(data: bytes, name: str) -> bytes:
+    from restorepix.formats.jpeg_segments import (
+        drop_thumbnail,
+        find_previews,
+        parse_jpeg,
+        relocate_pictures,
+    )
+
+    file = parse_jpeg(data, name)
+    previews = [find_previews(segment, file.end, len(data)) for segment in file.segments]
+    kept = [
+        None if found else drop_thumbnail(segment)
+        for segment, found in zip(file.segments, previews, strict=True)
+    ]
+    if kept == list(file.segments):
+        return data
+    parts, at = [data[:2]], 2
+    starts = [*(segment.start for segment in file.segments[1:]), file.end]
+    lost = sum(len(old.raw) - (len(new.raw) if new else 0)
+               for old, new in zip(file.segments, kept, strict=True))  # fmt: skip
+    for old, new, after in zip(file.segments, kept, starts, strict=True):
+        moved = b"" if new is None else relocate_pictures(new, at, file.end, file.end - lost).raw
+        # Behind a segment stands coded data, or nothing.
+        parts += [moved, data[old.start + len(old.raw) : after]]
+        at += len(moved) + after - old.start - len(old.raw)
+    at = file.end
+    for start, end in sorted(place for found in previews for place in found):
+        parts.append(data[at:start])
+        at = max(at, end)
+    return b"".join([*parts, data[at:]])
 
 
 def _drop_from_png(data: bytes, name: str) -> bytes:

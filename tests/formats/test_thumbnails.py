@@ -154,3 +154,114 @@ def test_a_tiff_that_begins_with_its_thumbnail_keeps_it():
     with tifffile.TiffFile(io.BytesIO(after)) as file:
         assert len(file.pages) == 2
     assert verify_photo(before, after, [HOLE], name="photo")
+
+
+SMALL = b"\xff\xd8 a small picture of the damage \xff\xd9"
+
+
+def insert(data: bytes, marker: int, body: bytes) -> bytes:
+    """Return a JPEG file with a segment behind JFIF."""
+    at = 4 + int.from_bytes(data[4:6], "big")
+    return data[:at] + struct.pack(">BBH", 0xFF, marker, 2 + len(body)) + body + data[at:]
+
+
+def build_resource(number: int, content: bytes, name: bytes = b"") -> bytes:
+    named = bytes([len(name)]) + name
+    named += b"\0" * (len(named) % 2)
+    padded = content + b"\0" * (len(content) % 2)
+    return b"8BIM" + struct.pack(">H", number) + named + struct.pack(">I", len(content)) + padded
+
+
+IPTC = build_resource(1028, b"caption", b"odd")
+
+
+def append_pictures(data: bytes, *kinds: int, behind: bytes = b"") -> bytes:
+    """Return a file with pictures behind it, in an index that names their kinds."""
+
+    def build(size: int) -> bytes:
+        entries = struct.pack("<IIIHH", 0x20030000, size, 0, 0, 0)
+        base = data.index(b"JFIF") + 14 + 8
+        for number, kind in enumerate(kinds):
+            start = max(size + number * len(SMALL) - base, 0)
+            entries += struct.pack("<IIIHH", kind, len(SMALL), start, 0, 0)
+        head = b"MPF\0II*\0\x08\0\0\0" + struct.pack("<H", 2)
+        head += struct.pack("<HHII", 0xB001, 4, 1, 1 + len(kinds))
+        head += struct.pack("<HHII", 0xB002, 7, len(entries), 38) + bytes(4)
+        return insert(data, 0xE2, head + entries)
+
+    return build(len(build(0))) + SMALL * len(kinds) + behind
+
+
+def add_stale(kind: str) -> tuple[bytes, bytes]:
+    """Return a plain file, and one with a stale preview."""
+    plain = encode_picture(draw_photo(), ".jpg", exif=b"Exif\0\0" + build_exif()[:22] + bytes(4))
+    at = plain.index(b"JFIF")
+    if kind == "jfif":
+        body = plain[at : at + 12] + b"\x02\x02" + b"damage, damage"[:12]
+        size = struct.pack(">H", 2 + len(body))
+        return plain, plain[: at - 2] + size + body + plain[at + 14 :]
+    if kind == "jfxx":
+        return plain, insert(plain, 0xE0, b"JFXX\0\x10" + SMALL)
+    if kind == "photoshop":
+        thumbnails = build_resource(1036, SMALL) + build_resource(1033, SMALL + b"1", b"ab")
+        whole = b"Photoshop 3.0\0" + IPTC + thumbnails + IPTC
+        return insert(plain, 0xED, b"Photoshop 3.0\0" + IPTC * 2), insert(plain, 0xED, whole)
+    assert kind == "previews"
+    return plain + b"motion", append_pictures(plain, 0x10001, 0x40010002, behind=b"motion")
+
+
+@pytest.mark.parametrize("kind", ["jfif", "jfxx", "photoshop", "previews"])
+def test_repaired_jpegs_show_no_old_preview(kind):
+    plain, before = add_stale(kind)
+    assert drop_thumbnails(before, [HOLE], "photo") == plain
+    assert drop_thumbnails(plain, [HOLE], "photo") is plain
+    assert drop_thumbnails(before, [None], "photo") is before
+    after = restore(before, [HOLE])
+    assert after == restore(plain, [HOLE])
+    assert verify_photo(before, after, [HOLE], name="photo")
+    with pytest.raises(PreservationError):
+        verify_photo(before, plain, [None], name="photo")
+    with pytest.raises(PreservationError):
+        verify_photo(before, after.replace(b"abc\0", b"abd\0"), [HOLE], name="photo")
+
+
+def test_pictures_of_other_kinds_stay_with_their_index():
+    plain, _ = add_stale("previews")
+    plain = plain.removesuffix(b"motion")
+    before = append_pictures(plain, 0x10001, 0)  # a gain map's kind is not told
+    assert drop_thumbnails(before, [HOLE], "photo") == before
+    after = restore(before, [HOLE])
+    assert after.endswith(SMALL * 2)
+    verify_photo(before, after, [HOLE], name="photo")
+    # The index follows its pictures when a thumbnail before them goes.
+    fat = insert(before, 0xE0, b"JFXX\0\x10" + SMALL)
+    assert drop_thumbnails(fat, [HOLE], "photo") != fat
+    verify_photo(fat, restore(fat, [HOLE]), [HOLE], name="photo")
+
+
+@pytest.mark.parametrize(
+    "resources",
+    [
+        build_resource(1036, SMALL)[:-2],
+        build_resource(1036, SMALL)[:9],
+        b"MeSa" + build_resource(1036, SMALL)[4:],
+        build_resource(1036, SMALL) + b"8BIM\4\x0c\xff",
+    ],
+)
+def test_damaged_resources_stay(resources):
+    plain, _ = add_stale("jfif")
+    before = insert(plain, 0xED, b"Photoshop 3.0\0" + resources)
+    assert drop_thumbnails(before, [HOLE], "photo") == before
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [(len(SMALL), 1 << 30), (0x10001, 0x30000)],
+)
+def test_an_index_of_pictures_that_are_not_there_stays(old, new):
+    plain, _ = add_stale("previews")
+    before = append_pictures(plain.removesuffix(b"motion"), 0x10001)
+    at = before.index(b"MPF") + 4 + 38 + 16 + (4 if old == len(SMALL) else 0)
+    assert struct.unpack_from("<I", before, at) == (old,)
+    damaged = before[:at] + struct.pack("<I", new) + before[at + 4 :]
+    assert drop_thumbnails(damaged, [HOLE], "photo") == damaged
