@@ -14,6 +14,7 @@ from PIL import Image
 
 from restorepix.errors import PhotoError
 from restorepix.gallery.entries import Entry, read_run
+from restorepix.gallery.page import render_previews
 from restorepix.gallery.review import Reviewer, Stroke, StrokeError, paint_strokes, parse_strokes
 from restorepix.options import RestoreOptions
 from restorepix.originals import undo_run
@@ -110,6 +111,27 @@ def test_what_has_no_mask_can_be_painted_from_nothing(out):
     assert np.abs(after[50, 50] - 127).max() <= 1
     with pytest.raises(PhotoError, match="nothing is painted"):
         decide(out, "plain.png", "repainted", [Stroke(True, 200, ((50, 50),))])
+
+
+def test_the_page_that_was_painted_on_is_repainted(tmp_path):
+    photo, mask = tmp_path / "photos/roll.tif", tmp_path / "masks/roll.tif"
+    pages = [Image.fromarray(draw_photo(seed=seed)) for seed in (1, 2)]
+    holes = [Image.fromarray(hole) for hole in (np.zeros((24, 32), np.uint8), draw_mask())]
+    for path, (first, second) in ((photo, pages), (mask, holes)):
+        path.parent.mkdir()
+        first.save(path, save_all=True, append_images=[second])
+    run_fix([tmp_path / "photos"], tmp_path / "masks", tmp_path / "out")
+    (entry,) = read_run(tmp_path / "out").entries
+    previews = render_previews(entry)
+    assert (previews.page, previews.pages) == (1, 2)  # the page with the hole is shown
+    decide(tmp_path / "out", "roll.tif", "repainted", [Stroke(False, 2, ((25, 18),))], page=1)
+    with Image.open(tmp_path / "out/roll.tif") as after:
+        assert np.array_equal(np.asarray(after), draw_photo(seed=1))
+        after.seek(1)
+        changed = np.asarray(after).astype(int)
+    assert np.abs(changed[[6, 18], [12, 25]] - 127).max() <= 1  # the old hole and the new one
+    with pytest.raises(PhotoError, match="no page 3"):
+        decide(tmp_path / "out", "roll.tif", "repainted", [Stroke(False, 2, ((5, 5),))], page=2)
 
 
 def test_fix_leaves_decided_photographs_alone(out):
