@@ -51,7 +51,8 @@ def read_rgb(path: Path) -> npt.NDArray[np.uint8]:
     return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
 
 
-def _scaled(image: npt.NDArray[np.uint8], min_side: int) -> Iterator[npt.NDArray[np.uint8]]:
+def scale_picture(image: npt.NDArray[np.uint8], min_side: int) -> Iterator[npt.NDArray[np.uint8]]:
+    """A photograph, (H, W, 3) uint8, at each of ``SCALES`` that leaves ``min_side`` px or more."""
     height, width = image.shape[:2]
     for scale in SCALES:
         if min(height, width) * scale >= min_side:
@@ -78,7 +79,7 @@ def build_cache(paths: Sequence[Path], out: Path, min_side: int = 128) -> int:
     partial = out / "pixels.bin.part"
     with partial.open("wb") as file:
         for path in paths:
-            for image in _scaled(read_rgb(path), min_side):
+            for image in scale_picture(read_rgb(path), min_side):
                 rows.append((offset, image.shape[0], image.shape[1]))
                 file.write(image.tobytes())
                 offset += image.size
@@ -136,25 +137,40 @@ class Batches:
     """Samples a batch."""
     seed: int
     """Decides, with the step's number, what a batch holds."""
+    rank: int = 0
+    """Of the ``processes`` that share each batch, the one whose rows are drawn here."""
+    processes: int = 1
 
     def __post_init__(self) -> None:
-        """Keep the pictures that a crop fits into, and how often each is drawn."""
+        """Keep the pictures that a crop fits into, and how often each is drawn.
+
+        Raises:
+            ValueError: the batch cannot be shared out evenly.
+        """
+        if self.batch % self.processes:
+            msg = f"a batch of {self.batch} cannot be shared by {self.processes} processes evenly"
+            raise ValueError(msg)
         size = self.masks.shape[-1]
         self._fitting = self.index[self.index[:, 1:].min(dim=1).values >= size]
         # A photograph at a larger scale holds more different crops: draw by the root of its area.
         self._odds = (self._fitting[:, 1] * self._fitting[:, 2]).float().sqrt()
 
     def draw(self, step: int) -> tuple[Tensor, Tensor]:
-        """Batch ``step``: (B, 3, S, S) float RGB in [-1, 1], (B, 1, S, S) float, 1 = hole."""
+        """Batch ``step``: (B, 3, S, S) float RGB in [-1, 1], (B, 1, S, S) float, 1 = hole.
+
+        B is ``batch``, or this process's share of it: dice are thrown for all rows.
+        """
         rng = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
         size = self.masks.shape[-1]
         device = self.pixels.device
+        share = self.batch // self.processes
+        ours = slice(self.rank * share, (self.rank + 1) * share)
 
-        def uniform(count: int = self.batch) -> Tensor:
-            return torch.rand(count, generator=rng)
+        def uniform() -> Tensor:
+            return torch.rand(self.batch, generator=rng)[ours]
 
         chances = torch.multinomial(self._odds, self.batch, replacement=True, generator=rng)
-        rows = self._fitting[chances]
+        rows = self._fitting[chances[ours]]
         offset, height, width = rows.unbind(1)
         top = (uniform() * (height - size + 1)).long()
         left = (uniform() * (width - size + 1)).long()
@@ -172,12 +188,12 @@ class Batches:
         mask = gather_crops(
             self.masks.view(-1),
             (chosen * size * size).to(device),
-            torch.full((self.batch,), size, device=device),
+            torch.full((share,), size, device=device),
             (uniform() * 8).long().to(device),
             size,
             1,
         )
-        jitter = torch.rand(self.batch, 8, generator=rng).to(device)
+        jitter = torch.rand(self.batch, 8, generator=rng)[ours].to(device)
         return jitter_colour(image.float() / 127.5 - 1, jitter), mask.float()
 
 

@@ -1,6 +1,7 @@
 """The training loop: one recipe in, checkpoints and a log out, resumable to the bit.
 
 Run: ``python -m training.loop RECIPE --cache runs/cache --run runs/inpaint``.
+With several GPUs or nodes: ``torchrun`` before it (``training.parallel``).
 A run folder that holds a checkpoint is continued. Checkpoints are four safetensors files (model,
 EMA, two optimizer moments) and one JSON file, written whole or not at all; no pickle.
 """
@@ -30,6 +31,7 @@ from training.data import Batches, open_cache
 from training.losses import hole_l1, hole_log_mse
 from training.masks import Mask, build_mask_bank, find_fonts
 from training.muon import Muon
+from training.parallel import Processes, join_processes, leave_processes
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
@@ -139,9 +141,20 @@ class Trainer:
     """The state of a run: model, its moving average, optimizer, and the step reached."""
 
     def __init__(
-        self, train: TrainConfig, generator: GeneratorConfig, device: torch.device
+        self,
+        train: TrainConfig,
+        generator: GeneratorConfig,
+        device: torch.device,
+        processes: Processes | None = None,
     ) -> None:
-        """Build a fresh run; ``load`` or ``start_from`` put earlier state into it."""
+        """Build a fresh run; ``load`` or ``start_from`` put earlier state into it.
+
+        Args:
+            train: the run.
+            generator: its network.
+            device: where to train.
+            processes: those that share each batch; None for this one alone.
+        """
         torch.manual_seed(train.seed)
         self.config = train
         self.device = device
@@ -151,11 +164,13 @@ class Trainer:
         self.optimizers = build_optimizers(self.model, train)
         self.step = 0
         self._attends = generator.attention
+        self.processes = processes or Processes()
+        self._called = self.processes.wrap(self.model, device)
         self._loss = torch.compile(self._compute_loss) if train.compile else self._compute_loss
 
     def _compute_loss(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.bf16):
-            stages = self.model(image, mask)
+            stages = self._called(image, mask)
         refined = hole_l1(stages.refined.float(), image, mask)
         coarse = hole_l1(stages.coarse.float(), image, mask)
         loss = refined + self.config.coarse_weight * coarse
@@ -165,7 +180,9 @@ class Trainer:
         return loss, refined.detach(), coarse.detach()
 
     def take_step(self, image: Tensor, mask: Tensor) -> tuple[float, float]:
-        """One optimizer step on a batch; returns the hole L1 of refined and coarse.
+        """One optimizer step on this process's share of a batch.
+
+        Returns the hole L1 of refined and coarse, of this share.
 
         Raises:
             FloatingPointError: the loss is not finite.
@@ -288,8 +305,8 @@ def main() -> None:
 
     train, generator = read_recipe(options.recipe)
     torch.set_num_threads(train.threads)
-    device = torch.device(options.device)
-    trainer = Trainer(train, generator, device)
+    processes, device = join_processes(torch.device(options.device))
+    trainer = Trainer(train, generator, device, processes)
     checkpoint = options.run / "checkpoint"
     fresh = checkpoint.with_name("checkpoint.part")
     if checkpoint.is_dir():
@@ -298,33 +315,44 @@ def main() -> None:
         trainer.load(fresh)
     elif options.start:
         trainer.start_from(options.start)
+    processes.check_equal(trainer.step, "the step reached", device)
     pixels, index = open_cache(options.cache, device)
     bank = build_mask_bank(
         train.crop_px, train.masks, train.seed,
         fonts=find_fonts(), elements=read_elements(options.elements), thin_share=train.thin_share,
     )  # fmt: skip
-    batches = Batches(pixels, index, torch.from_numpy(bank).to(device), train.batch, train.seed)
+    batches = Batches(
+        pixels, index, torch.from_numpy(bank).to(device), train.batch, train.seed,
+        processes.rank, processes.count,
+    )  # fmt: skip
     began = saved = time.monotonic()
     recent: list[tuple[float, float]] = []
     options.run.mkdir(parents=True, exist_ok=True)
-    while trainer.step < train.steps and time.monotonic() - began < options.minutes * 60:
+    while trainer.step < train.steps and processes.agree(
+        time.monotonic() - began < options.minutes * 60, device
+    ):
         recent.append(trainer.take_step(*batches.draw(trainer.step)))
         if trainer.step % 100 == 0:
+            means = processes.average(np.mean(recent, axis=0).tolist(), device)
             line = {
                 "step": trainer.step,
-                "refined": round(float(np.mean([refined for refined, _ in recent])), 5),
-                "coarse": round(float(np.mean([coarse for _, coarse in recent])), 5),
+                "refined": round(means[0], 5),
+                "coarse": round(means[1], 5),
                 "lr": learning_rate(train, trainer.step),
                 "seconds": round(time.monotonic() - began, 1),
             }
             recent.clear()
+            if not processes.is_first:
+                continue
             with (options.run / "log.jsonl").open("a") as log:
                 log.write(json.dumps(line) + "\n")
             sys.stderr.write(json.dumps(line) + "\n")
-        if time.monotonic() - saved > options.save_every:
+        if processes.is_first and time.monotonic() - saved > options.save_every:
             trainer.save(checkpoint)
             saved = time.monotonic()
-    trainer.save(checkpoint)
+    if processes.is_first:
+        trainer.save(checkpoint)
+    leave_processes()
 
 
 if __name__ == "__main__":
