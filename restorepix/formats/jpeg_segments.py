@@ -386,25 +386,26 @@ def drop_thumbnail(segment: Segment) -> Segment | None:
     if segment.marker == APP0 and body.startswith(b"JFIF\x00") and body[12:14].strip(b"\x00"):
         return segment._replace(body=body[:12] + b"\x00\x00")
     if segment.marker == APP13 and body.startswith(_PHOTOSHOP_HEADER):
-        return segment._replace(body=_drop_resources(body))
+        resources = drop_resources(body[len(_PHOTOSHOP_HEADER) :])
+        return segment._replace(body=_PHOTOSHOP_HEADER + resources)
     return segment
 
 
-def _drop_resources(body: bytes) -> bytes:
+def drop_resources(data: bytes) -> bytes:
     """Return Photoshop's resources without thumbnails; as they are when they make no sense."""
-    kept, at = [_PHOTOSHOP_HEADER], len(_PHOTOSHOP_HEADER)
-    while at < len(body):
+    kept, at = list[bytes](), 0
+    while at < len(data):
         name = at + 6
-        content = name + 1 + body[name] if name < len(body) else len(body)
+        content = name + 1 + data[name] if name < len(data) else len(data)
         content += content - at & 1
-        if body[at : at + 4] != b"8BIM" or content + 4 > len(body):
-            return body
-        (size,) = struct.unpack_from(">I", body, content)
+        if data[at : at + 4] != b"8BIM" or content + 4 > len(data):
+            return data
+        (size,) = struct.unpack_from(">I", data, content)
         end = content + 4 + size + size % 2
-        if end > len(body) + size % 2:
-            return body
-        if int.from_bytes(body[at + 4 : name], "big") not in _PHOTOSHOP_THUMBNAILS:
-            kept.append(body[at:end])
+        if end > len(data) + size % 2:
+            return data
+        if int.from_bytes(data[at + 4 : name], "big") not in _PHOTOSHOP_THUMBNAILS:
+            kept.append(data[at:end])
         at = end
     return b"".join(kept)
 

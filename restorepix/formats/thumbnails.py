@@ -1,11 +1,11 @@
 """Thumbnails and previews that a repair made stale, dropped from JPEG, PNG, WebP and TIFF files.
 
-An EXIF block loses the pointer to its thumbnail and nothing else. A JPEG file also loses those of
-JFIF and of Photoshop's resources, and the larger previews that cameras append with an index; an
-index that names other pictures too (a gain map, another view) stays with all of them. In TIFF a
-reduced picture is a directory of its own, behind its page or below it; it leaves the chain, and
-its bytes stay as unused ones. A TIFF file that begins with a reduced picture keeps that: its first
-directory holds the metadata.
+An EXIF block loses the pointer to its thumbnail and nothing else. JPEG and TIFF files also lose
+the thumbnail among Photoshop's resources, and JPEG files that of JFIF and the larger previews that
+cameras append with an index; an index that names other pictures too (a gain map, another view)
+stays with all of them. In TIFF a reduced picture is a directory of its own, behind its page or
+below it; it leaves the chain, and its bytes stay as unused ones. A TIFF file that begins with a
+reduced picture keeps that: its first directory holds the metadata.
 """
 
 from __future__ import annotations
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from restorepix.formats.tiff_tags import Directory, TiffFile
     from restorepix.photo import BoolMask
 
+_PHOTOSHOP: Final = 34377
+"""Tag of Photoshop's image resources."""
+_INLINE_BYTES: Final = 8
+"""What a tag may hold in place of an offset, in the larger kind of TIFF; no resource is smaller."""
 _REDUCED: Final = 1
 _MASK: Final = 4
 """Bits of NewSubfileType."""
@@ -108,12 +112,15 @@ def _drop_from_webp(data: bytes, name: str) -> bytes:
 
 
 def _drop_from_tiff(data: bytes, touched: Sequence[bool], name: str) -> bytes:
+    from restorepix.formats.jpeg_segments import drop_resources
     from restorepix.formats.tiff_tags import TagName, TiffFile, TiffPatcher
 
     unlinked: list[tuple[Directory, Directory]] = []
     """The last directory that stays, and the one behind it that goes."""
     cleared: list[Directory] = []
     """Pages with thumbnails below."""
+    fat: list[tuple[Directory, bytes]] = []
+    """Pages with a thumbnail in Photoshop's resources, and these without it."""
     page, last = -1, None
     file = TiffFile(data, name)
     for directory in file.read_chain():
@@ -126,10 +133,21 @@ def _drop_from_tiff(data: bytes, touched: Sequence[bool], name: str) -> bytes:
             continue
         if is_page and is_touched and _has_only_thumbnails(file, directory):
             cleared.append(directory)
+        resources = directory.tags.get(_PHOTOSHOP)
+        if is_page and is_touched and resources is not None:
+            old = file.read_bytes(resources)
+            new = drop_resources(old)
+            if new != old:
+                fat.append((directory, new))
         last = directory
-    if not unlinked and not cleared:
+    if not unlinked and not cleared and not fat:
         return data  # large files are not copied for nothing
     patcher = TiffPatcher(data, name)
+    for directory, resources in fat:
+        tag = directory.tags[_PHOTOSHOP]
+        if len(resources) > _INLINE_BYTES:
+            patcher.data[tag.place : tag.place + len(resources)] = resources
+            patcher.point_tag(tag, len(resources), tag.place)
     for last, directory in unlinked:
         patcher.point_next_directory(last, directory.next)
     for directory in cleared:

@@ -16,6 +16,7 @@ A palette page keeps its ColorMap; repaired pixels get the nearest entry, as in 
 from __future__ import annotations
 
 import hashlib
+import sys
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -143,12 +144,39 @@ def _list_pages(file: TiffFile, chain: list[Directory]) -> list[tuple[int, Direc
 
 
 def _decode_page(file: TiffFile, layout: Layout) -> npt.NDArray[Any]:
+    stored = _view_page(file, layout)
+    if stored is not None:
+        return stored
     samples = np.empty((layout.height, layout.width, layout.channels), layout.dtype)
     for chunk in layout.chunks():
         decoded = _decode_chunk(file, layout, chunk)
         samples[(*chunk.part, chunk.channels)] = decoded[: chunk.height, : chunk.width]
     samples.flags.writeable = False
     return samples
+
+
+def _view_page(file: TiffFile, layout: Layout) -> npt.NDArray[Any] | None:
+    """Return a page that stands in the file as it is in memory, or None where it does not."""
+    grid, order = layout.grid, {"<": "little", ">": "big"}[file.order]
+    row_bytes = layout.width * layout.channels * layout.dtype.itemsize
+    together = all(
+        start + size == after for start, size, after in zip(grid.offsets, grid.counts,
+                                                            grid.offsets[1:], strict=False)
+    )  # fmt: skip
+    if (
+        not _is_plain(layout)
+        or grid.tiled
+        or not together
+        or layout.chunk_channels != layout.channels
+        or (order != sys.byteorder and layout.dtype.itemsize > 1)
+        or sum(grid.counts) != layout.height * row_bytes
+        or grid.offsets[0] + sum(grid.counts) > len(file.data)
+        or isinstance(file.data, bytearray)
+    ):
+        return None
+    shape = (layout.height, layout.width, layout.channels)
+    count = layout.height * layout.width * layout.channels
+    return np.frombuffer(file.data, layout.dtype, count, grid.offsets[0]).reshape(shape)
 
 
 def _decode_chunk(file: TiffFile, layout: Layout, chunk: Chunk) -> npt.NDArray[Any]:

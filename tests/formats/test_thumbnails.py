@@ -265,3 +265,24 @@ def test_an_index_of_pictures_that_are_not_there_stays(old, new):
     assert struct.unpack_from("<I", before, at) == (old,)
     damaged = before[:at] + struct.pack("<I", new) + before[at + 4 :]
     assert drop_thumbnails(damaged, [HOLE], "photo") == damaged
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_repaired_tiffs_lose_the_thumbnail_of_photoshop(order):
+    resources = IPTC + build_resource(1036, SMALL) + IPTC
+    files = []
+    for content in (resources, IPTC * 2):
+        buffer = io.BytesIO()
+        tags = [(34377, 7, len(content), content, True), (700, 1, 5, b"<xmp>", True)]
+        tifffile.imwrite(buffer, draw_photo(), byteorder=order, photometric="rgb", extratags=tags)
+        files.append(buffer.getvalue())
+    after = restore(files[0], [HOLE])
+    with tifffile.TiffFile(io.BytesIO(after)) as file:
+        assert file.pages[0].tags[34377].value == IPTC * 2
+        assert file.pages[0].tags[700].value == b"<xmp>"
+    assert verify_photo(files[0], after, [HOLE], name="photo")
+    with pytest.raises(PreservationError, match="34377"):
+        verify_photo(files[0], restore(files[1], [HOLE]).replace(b"caption", b"kaption"), [HOLE],
+                     name="photo")  # fmt: skip
+    with pytest.raises(PreservationError, match="34377"):
+        verify_photo(files[0], drop_thumbnails(files[0], [HOLE], "x"), [None], name="photo")
