@@ -2,6 +2,8 @@
 # make test       everything CI runs: lint, types, the quick tests
 # make test-all   the same, with the slow tests
 # make lint       ruff and pyright alone
+# make docs       the documentation, into site/; a link that leads nowhere fails
+# make man        the manual page, restorepix.1
 # make format     let ruff rewrite the sources
 
 PYTHON ?= python3
@@ -10,7 +12,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 .DELETE_ON_ERROR:
-.PHONY: demo test test-all lint format clean
+.PHONY: demo test test-all lint docs man format clean
 
 demo: $(READY)
 	$(BIN)/python examples/demo.py --out out
@@ -26,6 +28,12 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
+
+man: $(READY)
+	$(BIN)/python docs/generate.py man > restorepix.1
+
 format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -37,4 +45,4 @@ $(READY): pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) out dist build .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) out site restorepix.1 dist build .pytest_cache .ruff_cache .hypothesis
