@@ -38,8 +38,9 @@ from benchmarks.laboratory_report import Result, write_report
 from benchmarks.machine import describe_setup
 from benchmarks.scores import composite, measure_scores
 from restorepix.errors import UnsupportedError
-from restorepix.models.encoder import MULTIPLE, Encoder
+from restorepix.models.encoder import Encoder
 from restorepix.models.fill import pull_push
+from restorepix.models.lab.context_encoder import ContextEncoder, find_neighbours
 from restorepix.models.lab.deepfill import DeepFill
 from restorepix.models.lab.flow import draw_flow
 from restorepix.models.lab.glcic import blend
@@ -451,21 +452,49 @@ def measure_varieties(laboratory: Laboratory) -> dict[str, float]:
     return found
 
 
-def draw_neighbours(encoder: Encoder, cases: Sequence[Case], out: Path) -> None:
-    """Photographs and those whose pooled features of a BYOL encoder are nearest (by cosine)."""
-    truths = {case.photo: case.truth for case in cases}
-    names = list(truths)
-    side = 256 // MULTIPLE * MULTIPLE
-    batch = torch.cat([to_batch(truths[n], truths[n][..., 0])[0][..., :side, :side] for n in names])
+def draw_neighbours(features: torch.Tensor, pictures: Sequence[Image], out: Path) -> None:
+    """Every third picture with those whose features are nearest to its own.
+
+    Args:
+        features: (N, D), one row a picture; their mean is taken off, since all point much alike.
+        pictures: of the same number, (H, W, 3) uint8.
+        out: picture file.
+    """
+    centred = features - features.mean(0)
+    order = find_neighbours(centred, centred, min(5, len(pictures))).tolist()
+    shown = range(0, len(pictures), 3)
+    lines = [[pictures[index] for index in order[row]] for row in shown]
+    headings = ["query", *(f"nearest {number}" for number in range(1, len(lines[0])))]
+    write_contact_sheet(out, lines, headings, ["" for _ in shown], cell_px=128)
+
+
+def look_with_byol(encoder: Encoder, pictures: Sequence[Image]) -> torch.Tensor:
+    """(N, D) pooled features of the deepest level of a BYOL encoder."""
+    batch = torch.cat([to_batch(picture, picture[..., 0])[0] for picture in pictures])
     with torch.inference_mode():
-        deepest = encoder.eval()(batch)[-1].mean((2, 3))
-    # Without the mean photograph: all features point much the same way.
-    unit = functional.normalize(deepest - deepest.mean(0), dim=1)
-    order = (unit @ unit.T).argsort(1, descending=True)[:, :5].tolist()
-    lines = [[truths[names[i]] for i in order[row]] for row in range(0, len(names), 3)]
-    labels = [names[row] for row in range(0, len(names), 3)]
-    headings = ("photograph", "nearest", "second", "third", "fourth")
-    write_contact_sheet(out, lines, headings, labels, cell_px=160)
+        return encoder.eval()(batch)[-1].mean((2, 3))
+
+
+def look_by_context(encoder: ContextEncoder, pictures: Sequence[Image]) -> torch.Tensor:
+    """(N, D) features of 128 px windows whose middle a context encoder does not see.
+
+    Pathak et al. (CVPR 2016), section 5.2: neighbours agree in what surrounds the patch, and the
+    patches turn out alike.
+    """
+    batch = torch.cat([to_batch(picture, picture[..., 0])[0] for picture in pictures])
+    with torch.inference_mode():
+        return encoder.eval().encode(batch, encoder.hide_center(batch))
+
+
+def cut_windows(cases: Sequence[Case], side: int = 128) -> list[Image]:
+    """Two windows of every photograph, left and right of its middle."""
+    truths = {case.photo: case.truth for case in cases}
+    top = (256 - side) // 2
+    return [
+        np.ascontiguousarray(truth[top : top + side, left : left + side])
+        for truth in truths.values()
+        for left in (0, 256 - side)
+    ]
 
 
 def main() -> int:
@@ -507,11 +536,16 @@ def main() -> int:
         draw_repairs(laboratory, ROWS, pictures["repairs"])
         if draw_flows(laboratory, out.with_name("systems-flow.png")):
             pictures["flow"] = out.with_name("systems-flow.png")
+        windows = cut_windows(laboratory.cases)
         if options.encoder:
-            pictures["neighbours"] = out.with_name("systems-neighbours.jpg")
-            draw_neighbours(
-                load_features(options.encoder)[1], laboratory.cases, pictures["neighbours"]
-            )
+            pictures["byol"] = out.with_name("systems-byol.jpg")
+            features = look_with_byol(load_features(options.encoder)[1], windows)
+            draw_neighbours(features, windows, pictures["byol"])
+        whole = next((row for row in ROWS if row.name == "context encoder, any size"), None)
+        network = laboratory.load_network(whole) if whole else None
+        if isinstance(network, ContextEncoder):
+            pictures["context"] = out.with_name("systems-context.jpg")
+            draw_neighbours(look_by_context(network, windows), windows, pictures["context"])
     about = [
         f"Budget: {options.crops:,} crops of 128 px a row in batches of 16, seed {options.seed}, "
         f"{options.bank:,} masks of the default inpainter's mix; scored on "

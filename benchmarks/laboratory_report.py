@@ -214,9 +214,12 @@ def write_report(
         ]
     if comparisons:
         parts += ["## Representations\n", write_comparisons(comparisons)]
-    if "neighbours" in pictures:
-        name = pictures["neighbours"].name
-        parts.append(f"![Nearest neighbours by BYOL features]({name})\n")
+    for key, title in (
+        ("byol", "Windows, and those nearest by BYOL features"),
+        ("context", "Windows, and those nearest by what a context encoder sees around the middle"),
+    ):
+        if key in pictures:
+            parts.append(f"![{title}]({pictures[key].name})\n")
     by_name = {result.name: result for result in results}
     parts += [
         "## What the documents claim, and what was seen\n",

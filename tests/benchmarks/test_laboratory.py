@@ -181,6 +181,27 @@ def test_the_page_has_a_section_for_everything(tmp_path):
         assert word in page
 
 
+def test_neighbours_are_drawn_and_windows_do_not_see_their_middle(tmp_path):
+    import torch
+
+    from restorepix.models.lab.context_encoder import ContextEncoder, ContextEncoderConfig
+
+    rng = np.random.default_rng(0)
+    truths = [rng.integers(0, 256, (256, 256, 3), np.uint8) for _ in range(2)]
+    cases = [laboratory.Case(f"{n}", "face", "x", t, t[..., 0]) for n, t in enumerate(truths)]
+    windows = laboratory.cut_windows(cases)
+    assert len(windows) == 4
+    torch.manual_seed(0)
+    encoder = ContextEncoder(ContextEncoderConfig("whole", "pointwise", 8, 4))
+    features = laboratory.look_by_context(encoder, windows)
+    changed = [window.copy() for window in windows]
+    for window in changed:
+        window[40:80, 40:80] = 0
+    assert torch.equal(features, laboratory.look_by_context(encoder, changed))
+    laboratory.draw_neighbours(features, windows, tmp_path / "near.png")
+    assert (tmp_path / "near.png").is_file()
+
+
 def test_published_sizes_are_those_whose_cost_is_measured():
     import torch
 

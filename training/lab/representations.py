@@ -2,7 +2,8 @@
 
 The ways: BYOL; a context encoder by L2 and jointly with a critic; an autoencoder; a denoising
 autoencoder; nothing (random weights). The tests: a linear probe of texture classes on frozen
-features, retrieval of patches of one class, and damage segmentation, fine-tuned.
+features, retrieval of patches of one class, and damage segmentation, fine-tuned. BYOL gets the same
+small batches as the others here, though it wants hundreds; training/byol.py is its real recipe.
 """
 
 from __future__ import annotations

@@ -69,7 +69,7 @@ class LabConfig:
     bank: int = 4096
     """Masks that are drawn, once."""
     share: float = 1.0
-    """Of the photographs that are used, from the cache's start."""
+    """Of the photographs that are used, spread over the cache."""
     labelled: float = 1.0
     """Of the photographs that the joint BYOL arm's L1 sees."""
     seed: int = 1
@@ -234,10 +234,31 @@ def build_bank(config: LabConfig, elements: Sequence[Mask] = ()) -> Tensor:
 def open_batches(
     config: LabConfig, pixels: Tensor, index: Tensor, bank: Tensor, share: float | None = None
 ) -> Draw:
-    """Batches of a run by number, from the first ``share`` of the pictures in the cache."""
-    count = max(1, round(len(index) * (config.share if share is None else share)))
-    batches = Batches(pixels, index[:count], bank.to(pixels.device), config.batch, config.seed)
+    """Batches of a run by number, from ``share`` (the recipe's by default) of the photographs."""
+    chosen = pick_photographs(index, config.share if share is None else share)
+    batches = Batches(pixels, chosen, bank.to(pixels.device), config.batch, config.seed)
     return batches.draw
+
+
+def pick_photographs(index: Tensor, share: float) -> Tensor:
+    """Rows of a cache's index that belong to an even ``share`` of its photographs.
+
+    A photograph is stored at several scales, largest first, so a row starts a new one where the
+    area does not shrink. (Two neighbours of which the second is smaller count as one.)
+
+    Args:
+        index: (P, 3) int64 rows: offset, height, width.
+        share: in (0, 1].
+    """
+    area = index[:, 1] * index[:, 2]
+    starts = torch.ones(len(index), dtype=torch.bool)
+    starts[1:] = area[1:] >= area[:-1]
+    photograph = starts.long().cumsum(0) - 1
+    # Photograph k is taken when k * share passes a whole number.
+    taken = (photograph + 1).double().mul(share).floor() > photograph.double().mul(share).floor()
+    if not bool(taken.any()):
+        taken = photograph == 0
+    return index[taken]
 
 
 def train(

@@ -26,6 +26,8 @@ class LabModel:
     """From the header's config; TypeError or ValueError on one that does not fit."""
     source: str
     """Whose system it is."""
+    needs: str = ""
+    """What its training takes beside a recipe and photographs, as options of the command."""
 
 
 def _build_deepfill(config: Mapping[str, Any]) -> nn.Module:
@@ -83,7 +85,13 @@ _MODELS: Final = (
     ),
     LabModel("glcic", "lab-glcic-1", _build_glcic, "Iizuka et al., SIGGRAPH 2017"),
     LabModel("shift-net", "lab-shift-net-1", _build_shift_net, "Yan et al., ECCV 2018"),
-    LabModel("byol-unet", "lab-byol-unet-1", _build_byol_unet, "after Grill et al., 2020"),
+    LabModel(
+        "byol-unet",
+        "lab-byol-unet-1",
+        _build_byol_unet,
+        "after Grill et al., 2020",
+        needs=" --encoder runs/byol/encoder.safetensors",
+    ),
 )
 
 LAB_MODELS: Final[Mapping[str, LabModel]] = {model.name: model for model in _MODELS}
@@ -94,6 +102,7 @@ def describe_training(name: str) -> str:
     """What to do about a system whose weights are nowhere, in one or two sentences."""
     return (
         f"Train it in a checkout of restorepix, python -m training.lab.run "
-        f"training/recipes/lab/{name}.toml --cache runs/cache --run runs/{name}, and pass "
+        f"training/recipes/lab/{name}.toml --cache runs/cache --run runs/{name}"
+        f"{LAB_MODELS[name].needs}, and pass "
         f"--weights runs/{name}/{name}.safetensors (docs/systems.md)"
     )

@@ -1,0 +1,85 @@
+"""The runner: which photographs, which masks, and a run that ends, resumes and exports."""
+
+import json
+
+import pytest
+import torch
+
+from restorepix.models.lab.glcic import GlcicConfig
+from training.lab.run import (
+    MASK_KINDS,
+    LabConfig,
+    Recipe,
+    build_bank,
+    export_run,
+    open_batches,
+    pick_photographs,
+    start_run,
+    train,
+)
+
+CPU = torch.device("cpu")
+
+
+def make_index(photographs=20):
+    rows = []
+    for number in range(photographs):
+        for scale in (1.0, 0.8, 0.5):
+            rows.append((0, int(200 * scale) + number % 2, int(100 * scale)))
+    return torch.tensor(rows)
+
+
+@pytest.mark.parametrize(("share", "count"), [(1.0, 20), (0.5, 10), (0.1, 2), (0.001, 1)])
+def test_a_share_is_of_whole_photographs_spread_over_the_cache(share, count):
+    index = make_index()
+    chosen = pick_photographs(index, share)
+    assert len(chosen) == 3 * count
+    assert all(len(chosen[i : i + 3][:, 1].unique()) == 3 for i in range(0, len(chosen), 3))
+
+
+@pytest.mark.parametrize("kind", MASK_KINDS)
+def test_banks_of_every_kind_are_seeded(kind):
+    config = LabConfig("glcic", 1, crop_px=64, masks=kind, bank=4, seed=3)
+    bank = build_bank(config)
+    assert bank.shape == (4, 64, 64)
+    assert bank.dtype == torch.uint8
+    assert torch.equal(bank, build_bank(config))
+    assert 0 < bank.float().mean() < 0.5
+
+
+def test_a_bank_of_another_name_is_refused():
+    with pytest.raises(ValueError, match="stars"):
+        build_bank(LabConfig("glcic", 1, masks="stars"))
+
+
+def test_a_run_that_was_stopped_goes_on_and_ends_once(tmp_path):
+    config = LabConfig("glcic", 4, 2, 64, "box", bank=4, bf16=False)
+    recipe = Recipe(config, {"channels": 4}, {"critic_channels": 4})
+    rng = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (80 * 90 * 3,), generator=rng, dtype=torch.uint8)
+    index = torch.tensor([[0, 80, 90]])
+    draw = open_batches(config, pixels, index, build_bank(config))
+    stopped = start_run(recipe, CPU)
+    stopped.steps = 2
+    train(stopped, draw, tmp_path / "run", log_every=1)
+    trainer = start_run(recipe, CPU)
+    train(trainer, draw, tmp_path / "run", log_every=1)
+    assert trainer.step == 4
+    lines = (tmp_path / "run" / "log.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [1, 2, 3, 4]
+    again = start_run(recipe, CPU)
+    train(again, draw, tmp_path / "run")
+    assert again.step == 4
+    for key, value in trainer.generator.state_dict().items():
+        assert torch.equal(value, again.generator.state_dict()[key])
+
+
+def test_a_weight_beyond_float16_is_not_exported(tmp_path):
+    recipe = Recipe(LabConfig("glcic", 1, 2, 64), {"channels": 4}, {"critic_channels": 4})
+    trainer = start_run(recipe, CPU)
+    assert trainer.generator.config == GlcicConfig(4)
+    with torch.no_grad():
+        next(trainer.generator.parameters()).fill_(1e6)
+    with pytest.raises(OverflowError, match="float16"):
+        export_run(trainer, recipe, tmp_path / "x.safetensors")
+    assert not (tmp_path / "x.safetensors").exists()
