@@ -5,6 +5,7 @@
 # make docs       the documentation, into site/; a link that leads nowhere fails
 # make man        the manual page, restorepix.1
 # make format     let ruff rewrite the sources
+# make reproduce  every model again from DATA=folder, into RUNS=runs (hours; training/reproduce.sh)
 
 PYTHON ?= python3
 VENV   ?= .venv
@@ -33,6 +34,9 @@ docs: $(READY)
 
 man: $(READY)
 	$(BIN)/python docs/generate.py man > restorepix.1
+
+reproduce: $(READY)
+	PATH="$(abspath $(BIN)):$$PATH" training/reproduce.sh "$(DATA)" "$(or $(RUNS),runs)"
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

@@ -1,22 +1,54 @@
 #!/usr/bin/env bash
-# From a folder of photographs to every weight we ship and its table.
-# Usage: training/reproduce.sh DATA [RUNS]
+# From a folder of photographs to every model of the manifest, its table and its entry.
+# Usage: training/reproduce.sh DATA [RUNS [MODEL...]]
 #   DATA holds the sub-folders that the recipes name, damage_elements/ and the held-out photographs
 #   of training/validation.txt. RUNS (default runs/) takes caches and checkpoints; a run that was
-#   interrupted continues from its last checkpoint.
+#   interrupted continues from its last checkpoint. MODEL: inpaint, detect; default: those of the
+#   manifest. RUNS/MODEL.safetensors, RUNS/MODEL.txt (the table) and RUNS/MODEL.toml (what the
+#   manifest pins) come out; the model card is written by hand from the table (weights/*.md).
+#   RECIPES (training/recipes) and PHOTOS (256) can be set to try it out in small.
 set -euo pipefail
-data=${1:?usage: training/reproduce.sh DATA [RUNS]}
+data=${1:?usage: training/reproduce.sh DATA [RUNS [MODEL...]]}
 runs=${2:-runs}
-recipes=training/recipes
+shift $(($# < 2 ? $# : 2))
+recipes=${RECIPES:-training/recipes}
+photos=${PHOTOS:-256}
 elements=$data/damage_elements
+if [ $# -eq 0 ]; then
+  mapfile -t models < <(sed -n 's/^\[models\.\([a-z0-9-]*\)\]$/\1/p' weights/manifest.toml)
+else
+  models=("$@")
+fi
 
-[ -f "$runs/cache/pixels.bin" ] ||
-  python -m training.data "$data" --recipe "$recipes/inpaint.toml" --out "$runs/cache"
-python -m training.loop "$recipes/inpaint.toml" --cache "$runs/cache" --run "$runs/inpaint" \
-  --elements "$elements"
-python -m training.loop "$recipes/inpaint-continue.toml" --cache "$runs/cache" \
-  --run "$runs/inpaint-continue" --start "$runs/inpaint/checkpoint/ema.safetensors" \
-  --elements "$elements"
-python -m training.export "$runs/inpaint-continue/checkpoint" --out "$runs/inpaint.safetensors"
-python -m training.evaluate "$data" --weights "$runs/inpaint.safetensors" --photos 256 \
-  --elements "$elements" --sheet "$runs/inpaint.png"
+build_cache() { # RECIPE CACHE
+  [ -f "$2/pixels.bin" ] || python -m training.data "$data" --recipe "$1" --out "$2"
+}
+
+make_inpaint() {
+  build_cache "$recipes/inpaint.toml" "$runs/cache"
+  python -m training.loop "$recipes/inpaint.toml" --cache "$runs/cache" --run "$runs/inpaint" \
+    --elements "$elements"
+  python -m training.loop "$recipes/inpaint-continue.toml" --cache "$runs/cache" \
+    --run "$runs/inpaint-continue" --start "$runs/inpaint/checkpoint/ema.safetensors" \
+    --elements "$elements"
+  python -m training.export "$runs/inpaint-continue/checkpoint" --out "$runs/inpaint.safetensors"
+  python -m training.evaluate "$data" --weights "$runs/inpaint.safetensors" --photos "$photos" \
+    --elements "$elements" --sheet "$runs/inpaint.png" | tee "$runs/inpaint.txt"
+}
+
+make_detect() {
+  build_cache "$recipes/detector.toml" "$runs/cache"
+  python -m training.byol "$recipes/byol.toml" --cache "$runs/cache" --run "$runs/byol"
+  python -m training.detector "$recipes/detector.toml" --cache "$runs/cache" \
+    --run "$runs/detector" --encoder "$runs/byol/encoder.safetensors" --elements "$elements"
+  cp "$runs/detector/detect.safetensors" "$runs/detect.safetensors"
+}
+
+for model in "${models[@]}"; do
+  if ! declare -F "make_$model" > /dev/null; then
+    echo "reproduce.sh: no steps for the model $model yet" >&2
+    exit 2
+  fi
+  "make_$model"
+  python -m training.publish --pin "$runs/$model.safetensors" | tee "$runs/$model.toml"
+done
