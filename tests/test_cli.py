@@ -129,10 +129,11 @@ def test_help_imports_nothing_slow(arguments):
 # Exit code 2
 
 
-def test_no_mask_says_that_nothing_is_detected_yet(here, flat):
+def test_no_mask_and_no_detector_is_refused(here, flat, monkeypatch):
+    monkeypatch.setattr("restorepix.detect.weights.list_models", dict)
     result = call("fix", "photos")
     assert result.exit_code == 2
-    assert "not detected automatically yet" in result.stderr
+    assert "no detector is installed" in result.stderr
     assert "--mask" in result.stderr
     assert result.stdout == ""
     assert not Path("photos-restored").exists()
@@ -567,6 +568,16 @@ def test_in_place_and_back_through_the_command_line(here, flat):
     assert "nothing was changed" in dry.stderr
     assert all((here / name).read_bytes() != data for name, data in before.items())
     Path("photos/a.png").write_bytes(b"edited")
+    told = call("undo", "photos", "--dry-run", "--json")
+    *lines, last = [json.loads(line) for line in told.stdout.splitlines()]
+    assert {line["status"] for line in lines} <= {"put back", "refused"}
+    assert all((line["message"] is None) == (line["status"] == "put back") for line in lines)
+    assert last["summary"] == {
+        "put back": sum(line["status"] == "put back" for line in lines),
+        "was back": 0,
+        "refused": sum(line["status"] == "refused" for line in lines),
+        "dry_run": True,
+    }
     refused = call("undo", "photos")
     assert refused.exit_code == 1
     assert "--force" in refused.stderr

@@ -7,7 +7,15 @@ from typing import Annotated
 
 import typer
 
-from restorepix.cli.common import Debug, LogFile, build_console, build_error, report_errors
+from restorepix.cli.common import (
+    AsJson,
+    Debug,
+    LogFile,
+    build_console,
+    build_error,
+    report_errors,
+)
+from restorepix.cli.streams import write_line
 from restorepix.errors import ExitCode
 
 
@@ -26,6 +34,7 @@ def undo(
         bool, typer.Option("--dry-run", help="Say what would be done and stop.")
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print refusals only.")] = False,
+    as_json: AsJson = False,
     log_file: LogFile = None,
     debug: Debug = False,
 ) -> None:
@@ -41,24 +50,35 @@ def undo(
     since it was restored is left alone, which makes the exit code 1. Running it again is safe.
     """
     with report_errors(debug):
-        raise typer.Exit(_undo_run(run, force=force, dry_run=dry_run, quiet=quiet))
+        raise typer.Exit(_undo_run(run, force=force, dry_run=dry_run, quiet=quiet, as_json=as_json))
 
 
-def _undo_run(run: Path, *, force: bool, dry_run: bool, quiet: bool) -> ExitCode:
+def _undo_run(run: Path, *, force: bool, dry_run: bool, quiet: bool, as_json: bool) -> ExitCode:
     from collections import Counter
 
     from restorepix.originals import find_run, undo_run
-    from restorepix.report import show_name
+    from restorepix.report import encode_json, show_name
 
     console = build_console()
     counts: Counter[str] = Counter()
     for undone in undo_run(find_run(run), force=force, dry_run=dry_run):
         counts[undone.status] += 1
+        if as_json:
+            record = {
+                "path": str(undone.path),
+                "status": undone.status,
+                "message": undone.message or None,
+            }
+            write_line(encode_json(record))
         if undone.message:
             console.print(build_error(undone.message), soft_wrap=True)
-        elif not quiet:
+        elif not (quiet or as_json):
             line = f"{undone.status:<9}  {show_name(str(undone.path))}"
             console.print(line, soft_wrap=True, markup=False)
+    if as_json:
+        words = ("put back", "was back", "refused")
+        summary = {word: counts[word] for word in words} | {"dry_run": dry_run}
+        write_line(encode_json({"summary": summary}))
     if not quiet:
         text = ", ".join(f"{count} {status}" for status, count in counts.items())
         note = "; nothing was changed" if dry_run else ""
