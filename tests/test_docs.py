@@ -68,7 +68,15 @@ def test_the_readme_tree_has_a_line_for(name):
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", "CONTRIBUTING.md", "docs/design.md", "docs/formats.md", "docs/report.md"]
+    "page",
+    [
+        "README.md",
+        "CONTRIBUTING.md",
+        "docs/design.md",
+        "docs/detection.md",
+        "docs/formats.md",
+        "docs/report.md",
+    ],
 )
 def test_links_to_files_lead_somewhere(page):
     text = (ROOT / page).read_text("utf-8")

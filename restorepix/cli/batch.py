@@ -122,7 +122,7 @@ def print_plan(plan: Plan, talk: Talk, options: RestoreOptions | None = None) ->
 def _explain_mask(job: Job) -> str:
     """Say why a photograph has the mask that it has, or why it has none."""
     if job.mask is None:
-        return job.mask_problem
+        return job.mask_problem or "damage is looked for"
     name, mask = job.source.relative.name, job.mask.name
     if mask == f"{name}.png":
         return "named after the file"

@@ -52,6 +52,16 @@ from restorepix.cli.common import (
     WeightsRepo,
     report_errors,
 )
+from restorepix.cli.detection import (
+    Detect,
+    Detector,
+    IgnoreRegions,
+    Infrared,
+    MinArea,
+    Regions,
+    Sensitivity,
+    read_detection,
+)
 from restorepix.cli.models import fetch_missing
 from restorepix.cli.streams import is_stdout_terminal, write_bytes
 from restorepix.errors import ExitCode, UsageError
@@ -63,6 +73,13 @@ def fix(
     mask: Mask = None,
     output: Output = None,
     dilate: Dilate = DEFAULTS.dilate,
+    detect: Detect = None,
+    sensitivity: Sensitivity = None,
+    region: Regions = None,
+    ignore_region: IgnoreRegions = None,
+    min_area: MinArea = None,
+    infrared: Infrared = None,
+    detector: Detector = None,
     files_from: FilesFrom = None,
     null: Null = False,
     include: Include = None,
@@ -97,7 +114,7 @@ def fix(
     log_file: LogFile = None,
     debug: Debug = False,
 ) -> None:
-    """Repaint what masks show in white, in pictures and whole folders.
+    """Repaint damage that is found, or that masks show in white, in pictures and whole folders.
 
     [bold]Examples[/bold]
 
@@ -113,12 +130,29 @@ def fix(
 
       restorepix fix - --mask mask.png < in.jpg > out.jpg
 
+      restorepix fix photos/ --mask masks/ --detect scratch [dim]# both[/dim]
+
+    Without --mask, scratches (with dust, folds, stains, tears) and writing laid over the picture
+    are looked for. That needs a detector: see --detector.
+
     Names, formats, metadata and every pixel outside the masks are kept, which is checked on the
     encoded file before it takes its name. A bad file is listed at the end; the others go on.
     """
     with report_errors(debug):
+        found = read_detection(
+            detect,
+            sensitivity,
+            region,
+            ignore_region,
+            min_area,
+            infrared,
+            detector,
+            dilate=dilate,
+            optional=mask is not None,
+        )
         options = RestoreOptions(
             dilate=dilate,
+            detect=found,
             to=to,
             accept_reencode=accept_reencode,
             force=force,
@@ -140,11 +174,10 @@ def fix(
             timeout_s=timeout,
         )
         walk = WalkOptions(tuple(include or ()), tuple(exclude or ()), follow_links)
-        if mask is None:
-            raise UsageError(
-                "--mask is missing: damage is not detected automatically yet, so restorepix has "
-                "to be told what to repaint. Pass --mask with a mask file or a folder of masks."
-            )
+        if found is not None:
+            from restorepix.detect.weights import check_detector
+
+            check_detector(found)
         if null and files_from is None:
             raise UsageError("-0 says how --files-from is separated: pass --files-from too.")
         names = list(inputs or ())
@@ -174,7 +207,7 @@ def fix(
 
 def _fix_files(
     paths: Sequence[Path],
-    mask: Path,
+    mask: Path | None,
     output: Path | None,
     options: RestoreOptions,
     walk: WalkOptions,
@@ -200,16 +233,26 @@ def _fix_files(
     if not plan.jobs:
         return finish_run([], 0.0, talk)
     options = share_cores(options, len(plan.jobs))
-    fetch_missing(options, talk)
+    _fetch(options, talk)
     repair = build_repair(options)
     talk.say(f"running on {repair.device}")
     return run_plan(plan, options, repair, talk, build=build_repair, debug=debug, page=page)
 
 
-def _fix_stdin(mask: Path, output: Path | None, options: RestoreOptions) -> None:
+def _fetch(options: RestoreOptions, talk: Talk) -> None:
+    """Fetch whatever weights the options need and this machine lacks."""
+    names = ["inpaint"]
+    if options.detect is not None and options.detect.weights is None:
+        from restorepix.detect.weights import DETECTOR_MODEL
+
+        names.append(DETECTOR_MODEL)
+    fetch_missing(options, talk, models=names)
+
+
+def _fix_stdin(mask: Path | None, output: Path | None, options: RestoreOptions) -> None:
     from restorepix.pipeline import build_repair, restore_stream
 
-    if mask.is_dir():
+    if mask is not None and mask.is_dir():
         raise UsageError(f"--mask {mask}: expected a file, because a picture on stdin has no name.")
     if output is not None and str(output) != STDIO:
         raise UsageError(f"-o {output}: a picture on stdin is written to stdout.")
@@ -217,6 +260,6 @@ def _fix_stdin(mask: Path, output: Path | None, options: RestoreOptions) -> None
         raise UsageError("-: expected a picture on stdin, found a terminal.")
     if is_stdout_terminal():
         raise UsageError("-: the picture would be written to a terminal. Redirect stdout.")
-    fetch_missing(options, Talk(quiet=True))
+    _fetch(options, Talk(quiet=True))
     data = sys.stdin.buffer.read()
     write_bytes(restore_stream(data, mask, options, build_repair(options)))

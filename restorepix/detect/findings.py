@@ -90,6 +90,12 @@ def find_damage(
     return PageFindings(total, detected, tuple(components))
 
 
+def find_pixels(probability: npt.NDArray[np.uint8], options: DetectOptions) -> BoolMask:
+    """Return the pixels of the pieces of one class, (H, W) bool, without margins or regions."""
+    found = _find_pieces(probability, options.threshold, options.min_area, None)
+    return np.zeros(probability.shape, np.bool_) if found is None else found[0]
+
+
 def _find_pieces(
     probability: npt.NDArray[np.uint8], threshold: float, min_area: int, allowed: BoolMask | None
 ) -> tuple[BoolMask, npt.NDArray[np.int64], npt.NDArray[np.float64], npt.NDArray[np.int32]] | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,8 @@ from restorepix.detect.infrared import (
     read_plane,
 )
 from restorepix.detect.pages import judge_picture
-from restorepix.errors import MaskError, MissingWeightsError
+from restorepix.detect.weights import check_detector, find_detector
+from restorepix.errors import MaskError
 from restorepix.formats import read_photo
 from restorepix.masks import (
     ClassFinding,
@@ -36,10 +37,6 @@ from restorepix.tiles import Box
 
 if TYPE_CHECKING:
     from restorepix.detect.scan import Maps, ReadRgb
-    from restorepix.weights import WeightsFile
-
-DETECTOR_MODEL: Final = "detect"
-"""The model of the manifest that finds damage."""
 
 
 class Scanning(Protocol):
@@ -236,7 +233,7 @@ def build_finder(options: RestoreOptions) -> Finder:
     """Load the detector that the options ask for.
 
     Raises:
-        MissingWeightsError: no detector is installed.
+        UsageError: this version knows no detector.
         WeightsError: its weights are damaged or of another kind.
         DeviceError: the device was named and is not there.
     """
@@ -265,36 +262,6 @@ def build_finder(options: RestoreOptions) -> Finder:
         max_mpixels=options.max_mpixels,
         force=options.force,
     )
-
-
-def find_detector(options: RestoreOptions) -> WeightsFile:
-    """Return the checked weights file of the detector that the options ask for."""
-    from restorepix.weights import find_weights
-
-    detect = options.detect or DetectOptions()
-    return find_weights(
-        detect.weights,
-        DETECTOR_MODEL,
-        kind="detector",
-        download=options.download,
-        repo=options.weights_repo,
-    )
-
-
-def check_detector(options: DetectOptions) -> None:
-    """Say what to do where no detector is named and this version knows none.
-
-    Raises:
-        MissingWeightsError: as said.
-    """
-    from restorepix.weights import list_models
-
-    if options.weights is None and DETECTOR_MODEL not in list_models():
-        raise MissingWeightsError(
-            "no detector is installed: this version comes without weights that find damage. Pass "
-            "--mask with a mask file or a folder of masks, or --detector FILE with weights that "
-            "training/detector.py made."
-        )
 
 
 def _unite(page: BoolMask | None, given: BoolMask | None) -> BoolMask | None:

@@ -1,0 +1,258 @@
+"""``restorepix mask``: find damage and write it as masks, without repairing anything."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from restorepix.cli.batch import collect_paths, say_ignored
+from restorepix.cli.common import (
+    DEFAULTS,
+    AsJson,
+    Config,
+    Debug,
+    Device,
+    Download,
+    Exclude,
+    FailOnReview,
+    FilesFrom,
+    FollowLinks,
+    Force,
+    Include,
+    Inputs,
+    LogFile,
+    MaxMpixels,
+    Null,
+    Overwrite,
+    Quiet,
+    Talk,
+    Threads,
+    Verbose,
+    WeightsRepo,
+    report_errors,
+)
+from restorepix.cli.detection import (
+    Detect,
+    Detector,
+    IgnoreRegions,
+    Infrared,
+    MinArea,
+    Regions,
+    Sensitivity,
+    read_detection,
+)
+from restorepix.cli.models import fetch_missing
+from restorepix.errors import ExitCode, PhotoError, UsageError
+from restorepix.options import RestoreOptions, WalkOptions
+
+if TYPE_CHECKING:
+    from restorepix.detect.repair import Finder
+    from restorepix.plan import Job
+
+
+def mask(
+    inputs: Inputs = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="Folder of masks to write: sub/a.jpg becomes sub/a.jpg.png, where fix --mask "
+            "finds it; or the mask file for one picture.",
+            show_default=False,
+        ),
+    ] = None,
+    preview: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Also write pictures with their mask drawn on, as JPEG.",
+            show_default=False,
+        ),
+    ] = None,
+    dilate: Annotated[
+        int, typer.Option(metavar="PX", help="Grow the masks beyond their own margin.")
+    ] = 0,
+    detect: Detect = None,
+    sensitivity: Sensitivity = None,
+    region: Regions = None,
+    ignore_region: IgnoreRegions = None,
+    min_area: MinArea = None,
+    infrared: Infrared = None,
+    detector: Detector = None,
+    files_from: FilesFrom = None,
+    null: Null = False,
+    include: Include = None,
+    exclude: Exclude = None,
+    follow_links: FollowLinks = False,
+    max_mpixels: MaxMpixels = DEFAULTS.max_mpixels,
+    overwrite: Overwrite = DEFAULTS.overwrite,
+    force: Force = DEFAULTS.force,
+    device: Device = DEFAULTS.device,
+    download: Download = DEFAULTS.download,
+    weights_repo: WeightsRepo = DEFAULTS.weights_repo,
+    threads: Threads = DEFAULTS.threads,
+    fail_on_review: FailOnReview = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    config: Config = None,
+    log_file: LogFile = None,
+    debug: Debug = False,
+) -> None:
+    """Find damage in pictures and whole folders, and write it as masks.
+
+    [bold]Examples[/bold]
+
+      restorepix mask photos/ -o masks/ --preview look/
+
+      restorepix mask photos/ -o masks/ --detect scratch --sensitivity high
+
+      restorepix mask scans/ -o masks/ --ignore-region 0,90%,100%,100%
+
+      restorepix fix photos/ --mask masks/ [dim]# after a look at them, and corrections[/dim]
+
+    White is what fix would repaint, margin included. No picture is changed.
+    """
+    with report_errors(debug):
+        found = read_detection(
+            detect, sensitivity, region, ignore_region, min_area, infrared, detector, dilate=dilate
+        )
+        options = RestoreOptions(
+            detect=found,
+            overwrite=overwrite,
+            force=force,
+            max_mpixels=max_mpixels,
+            device=device,
+            download=download,
+            weights_repo=weights_repo,
+            threads=threads,
+        )
+        if output is None:
+            raise UsageError("-o is missing: name the folder that the masks are written to.")
+        if null and files_from is None:
+            raise UsageError("-0 says how --files-from is separated: pass --files-from too.")
+        walk = WalkOptions(tuple(include or ()), tuple(exclude or ()), follow_links)
+        talk = Talk(quiet=quiet, verbose=verbose, as_json=as_json, fail_on_review=fail_on_review)
+        paths = collect_paths(list(inputs or ()), files_from, null)
+        raise typer.Exit(_write_masks(paths, output, preview, options, walk, talk, debug=debug))
+
+
+def _write_masks(
+    paths: list[Path],
+    output: Path,
+    preview: Path | None,
+    options: RestoreOptions,
+    walk: WalkOptions,
+    talk: Talk,
+    *,
+    debug: bool,
+) -> ExitCode:
+    from dataclasses import replace
+
+    from restorepix.detect.repair import build_finder
+    from restorepix.detect.weights import DETECTOR_MODEL, check_detector
+    from restorepix.engine.run import count_cores
+    from restorepix.plan import build_plan
+
+    plan = build_plan(paths, None, output, options, walk)
+    say_ignored(plan, talk)
+    assert options.detect is not None, "this command always detects"
+    check_detector(options.detect)
+    if options.detect.weights is None:
+        fetch_missing(options, talk, models=(DETECTOR_MODEL,))
+    finder = build_finder(replace(options, threads=options.threads or count_cores()))
+    began = time.perf_counter()
+    counts = {"written": 0, "failed": 0, "empty": 0, "review": 0}
+    for job in plan.jobs:
+        record = _write_mask(job, output, preview, finder, options, debug=debug)
+        counts[record["status"]] += 1
+        counts["empty"] += record["status"] == "written" and not record["hole_pixels"]
+        counts["review"] += bool(record["review"])
+        talk.emit(record)
+        _say_record(record, talk)
+    seconds = round(time.perf_counter() - began, 3)
+    code = ExitCode.OK
+    if counts["failed"]:
+        code = ExitCode.SOME_FAILED
+    elif counts["review"] and talk.fail_on_review:
+        code = ExitCode.REVIEW
+    talk.emit({"summary": {**counts, "seconds": seconds, "exit_code": int(code)}})
+    talk.say(
+        f"{counts['written']} masks written ({counts['empty']} empty), {counts['failed']} failed, "
+        f"{counts['review']} want a look; {seconds:.1f} s"
+    )
+    return code
+
+
+def _write_mask(
+    job: Job,
+    output: Path,
+    preview: Path | None,
+    finder: Finder,
+    options: RestoreOptions,
+    *,
+    debug: bool,
+) -> dict[str, Any]:
+    """Write one mask; return its record, which for an error says what was wrong."""
+    from restorepix.detect.masks import make_mask, place_mask_file
+    from restorepix.errors import UnreadableError
+    from restorepix.pipeline import read_file
+    from restorepix.write import write_output
+
+    path = job.source.path
+    record: dict[str, Any] = {"input": str(path), "output": None, "status": "failed"}
+    try:
+        data = read_file(path, UnreadableError, "cannot be opened")
+        made = make_mask(
+            data, str(path), finder, max_mpixels=options.max_mpixels, preview=preview is not None
+        )
+        exact = job.run_folder is None and job.output == output
+        place = place_mask_file(job.output, made.suffix, exact=exact)
+        _write(made.data, place, path, options, write_output)
+        if preview is not None and made.preview is not None:
+            relative = Path(place.name) if exact else place.relative_to(output)
+            shown = (preview / relative).with_suffix(".jpg")
+            _write(made.preview, shown, path, options, write_output)
+    except PhotoError as error:
+        return {**record, "review": [], "error": {"code": error.code, "message": str(error)}}
+    except Exception as error:  # noqa: BLE001 - one file's trouble must not end the batch
+        if debug:
+            raise
+        message = f"{path}: internal error: {type(error).__name__}: {error}"
+        return {**record, "review": [], "error": {"code": "internal", "message": message}}
+    return {**record, "output": str(place), "status": "written", **made.record, "error": None}
+
+
+def _write(data: bytes, place: Path, source: Path, options: RestoreOptions, write: Any) -> None:
+    from restorepix.errors import OutputExistsError
+    from restorepix.write import is_taken
+
+    if is_taken(place) and not options.overwrite:
+        raise OutputExistsError(
+            f"{place}: there is a file already. Pass --overwrite to replace it, or choose another "
+            "-o; masks that were corrected by hand are worth keeping."
+        )
+    write(data, place, source, preserve_times=False, overwrite=options.overwrite)
+
+
+def _say_record(record: dict[str, Any], talk: Talk) -> None:
+    from rich.text import Text
+
+    from restorepix.report import show_name
+
+    name = show_name(record["input"])
+    if record["error"] is not None:
+        talk.console.print(Text(f"failed     {record['error']['message']}", "red"), soft_wrap=True)
+        return
+    parts = [
+        f"{kind} {found['pixels']} px ({found['confidence']:.2f})"
+        for kind, found in record["detected"].items()
+        if found["pixels"]
+    ]
+    talk.say(Text(f"{'mask' if parts else 'clean':<10} {name}  {', '.join(parts)}"))
+    for reason in record["review"]:
+        talk.say(Text(f"           look: {reason}", "yellow"))

@@ -1,0 +1,222 @@
+"""``mask`` and ``fix`` with detection: files, records, previews, refusals."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import FlatInpainter, draw_mask, write_picture
+from detect.test_repair import RedScanner, draw
+from PIL import Image
+from typer.testing import CliRunner
+
+from restorepix import pipeline
+from restorepix.cli import app
+from restorepix.detect import repair
+from restorepix.detect.masks import draw_preview
+from restorepix.formats import read_photo
+from restorepix.options import DetectOptions, RestoreOptions
+from restorepix.pipeline import Network
+
+
+def call(*arguments: str) -> Any:
+    result = CliRunner().invoke(app, list(arguments))
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch, flat_inpainter: FlatInpainter) -> list[RestoreOptions]:
+    """Stand-ins for both networks; the list takes the options that the finder was built from."""
+    built: list[RestoreOptions] = []
+
+    def build_finder(options: RestoreOptions) -> repair.Finder:
+        built.append(options)
+        return repair.Finder(RedScanner(), options.detect or DetectOptions(), force=options.force,
+                             weights_sha256="d" * 64, max_mpixels=10)  # fmt: skip
+
+    monkeypatch.setattr(repair, "build_finder", build_finder)
+    monkeypatch.setattr(
+        pipeline, "load_network", lambda options: Network(flat_inpainter, "cpu", "e" * 64)
+    )
+    return built
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a scratched and a clean photograph, as the working folder."""
+    monkeypatch.chdir(tmp_path)
+    scratched = draw()
+    scratched[20:24, 30:60] = (255, 0, 0)
+    write_picture(Path("photos/sub/a.png"), scratched)
+    write_picture(Path("photos/b.jpg"), draw(), quality=95)
+    return tmp_path
+
+
+DETECTOR = ("--detector", "some.safetensors")
+
+
+def read_mask(path: str) -> np.ndarray:
+    with Image.open(path) as image:
+        assert image.mode == "1"
+        return np.asarray(image)
+
+
+def test_masks_mirror_the_tree_and_fix_finds_them(here: Path, seen: list[RestoreOptions]) -> None:
+    result = call("mask", "photos", "-o", "masks", "--preview", "look", "--json", *DETECTOR)
+    assert result.exit_code == 0
+    mask = read_mask("masks/sub/a.png.png")
+    assert mask[20:24, 30:60].all() and not mask[40:].any()
+    assert not read_mask("masks/b.jpg.png").any()
+    records = [json.loads(line) for line in result.stdout.splitlines()]
+    by_name = {Path(record["input"]).name: record for record in records[:-1]}
+    assert by_name["a.png"]["hole_pixels"] == int(mask.sum())
+    assert by_name["a.png"]["components"][0]["box"] == [30, 20, 30, 4]
+    assert by_name["a.png"]["detected"]["scratch"]["confidence"] > 0.9
+    assert by_name["b.jpg"]["hole_pixels"] == 0
+    assert records[-1]["summary"]["written"] == 2 and records[-1]["summary"]["empty"] == 1
+    with Image.open("look/sub/a.png.jpg") as shown:
+        red, green, _ = np.asarray(shown, np.float32)[22, 45]
+        assert shown.size == (120, 80) and red > 1.5 * green
+    assert call("fix", "photos", "--mask", "masks", "-o", "out").exit_code == 0
+    with Image.open("out/sub/a.png") as image:
+        assert (np.asarray(image)[mask] == 128).all()
+    assert Path("out/b.jpg").read_bytes() == Path("photos/b.jpg").read_bytes()
+
+
+def test_fix_without_a_mask_detects(here: Path, seen: list[RestoreOptions]) -> None:
+    result = call("fix", "photos", "-o", "out", "--json", *DETECTOR)
+    assert result.exit_code == 0
+    records = [json.loads(line) for line in result.stdout.splitlines()]
+    status = {Path(record["input"]).name: record["status"] for record in records[:-1]}
+    assert status == {"a.png": "restored", "b.jpg": "unchanged"}
+    assert Path("out/b.jpg").read_bytes() == Path("photos/b.jpg").read_bytes()
+    found = next(record["detected"] for record in records[:-1] if record["status"] == "restored")
+    assert found["scratch"]["pixels"] > 100 and found["text"]["pixels"] == 0
+
+
+def test_fix_unites_a_mask_with_what_is_asked_for(here: Path, seen: list[RestoreOptions]) -> None:
+    given = np.zeros((80, 120), np.uint8)
+    given[60:64, 10:20] = 255
+    write_picture(Path("m.png"), given)
+    assert call("fix", "photos/sub/a.png", "-o", "both.png", "--mask", "m.png",
+                "--detect", "scratch", *DETECTOR).exit_code == 0  # fmt: skip
+    with Image.open("both.png") as image:
+        pixels = np.asarray(image)
+    assert (pixels[20:24, 30:60] == 128).all() and (pixels[60:64, 10:20] == 128).all()
+    assert call("fix", "photos/sub/a.png", "-o", "one.png", "--mask", "m.png").exit_code == 0
+    with Image.open("one.png") as image:
+        assert tuple(np.asarray(image)[22, 45]) == (255, 0, 0)
+
+
+def test_options_arrive(here: Path, seen: list[RestoreOptions]) -> None:
+    result = call("mask", "photos", "-o", "masks", "--detect", "scratch,watermark",
+                  "--sensitivity", "0.6", "--region", "0,0,50%,100%", "--region", "0,0,9,9",
+                  "--ignore-region", "1,2,3,4", "--min-area", "3", "--dilate", "5", "--force",
+                  *DETECTOR)  # fmt: skip
+    assert result.exit_code == 0
+    options = seen[0].detect
+    assert options is not None and seen[0].force
+    assert options.classes == ("scratch", "watermark")
+    assert options.threshold == pytest.approx(0.4)
+    assert len(options.regions) == 2 and options.regions[0].percent == (False, False, True, True)
+    assert options.ignore_regions[0][:4] == (1, 2, 3, 4)
+    assert (options.min_area, options.dilate) == (3, 5)
+    assert str(options.weights) == "some.safetensors"
+
+
+def test_existing_masks_are_kept_without_overwrite(here: Path, seen: list[RestoreOptions]) -> None:
+    Path("masks").mkdir()
+    Path("masks/b.jpg.png").write_bytes(b"corrected by hand")
+    assert call("mask", "photos", "-o", "masks", *DETECTOR).exit_code == 1
+    assert Path("masks/b.jpg.png").read_bytes() == b"corrected by hand"
+    assert Path("masks/sub/a.png.png").is_file()
+    assert call("mask", "photos", "-o", "masks", "--overwrite", *DETECTOR).exit_code == 0
+    assert not read_mask("masks/b.jpg.png").any()
+
+
+def test_one_picture_and_one_named_mask(here: Path, seen: list[RestoreOptions]) -> None:
+    assert call("mask", "photos/sub/a.png", "-o", "only.png", *DETECTOR).exit_code == 0
+    assert read_mask("only.png").any()
+
+
+def test_a_bad_file_fails_alone(here: Path, seen: list[RestoreOptions]) -> None:
+    Path("photos/bad.png").write_bytes(Path("photos/sub/a.png").read_bytes()[:200])
+    result = call("mask", "photos", "-o", "masks", "--json", *DETECTOR)
+    assert result.exit_code == 1
+    records = [json.loads(line) for line in result.stdout.splitlines()][:-1]
+    failed = [record for record in records if record["status"] == "failed"]
+    assert len(records) == 3 and len(failed) == 1 and failed[0]["error"]["code"] == "unreadable"
+
+
+def test_large_masks_and_pages_want_a_look(here: Path, seen: list[RestoreOptions]) -> None:
+    pixels = draw()
+    pixels[:40] = (255, 0, 0)
+    write_picture(Path("photos/wide.png"), pixels)
+    result = call("mask", "photos/wide.png", "-o", "masks", "--json", "--fail-on-review", *DETECTOR)
+    record = json.loads(result.stdout.splitlines()[0])
+    assert result.exit_code == 3 and any("25 %" in reason for reason in record["review"])
+    assert read_mask("masks/wide.png.png").mean() > 0.4  # written, to be looked at
+
+
+@pytest.mark.parametrize("command", [["fix", "photos"], ["mask", "photos", "-o", "masks"]])
+def test_without_a_detector_the_error_says_what_to_do(
+    here: Path, command: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("restorepix.detect.weights.list_models", dict)
+    result = call(*command)
+    assert result.exit_code == 2
+    assert "no detector is installed" in result.stderr and "--mask" in result.stderr
+    assert not Path("masks").exists() and not Path("photos-restored").exists()
+
+
+@pytest.mark.parametrize("arguments", [
+    ["--detect", "frogs"], ["--sensitivity", "loud"], ["--region", "1,2,3"], ["--min-area", "0"],
+    ["--detect", "text", "--infrared", "ir"],
+])  # fmt: skip
+def test_options_that_mean_nothing_are_refused(here: Path, arguments: list[str]) -> None:
+    result = call("fix", "photos", *arguments)
+    assert result.exit_code == 2 and "--" in result.stderr
+
+
+def test_detection_options_beside_a_mask_need_detect(here: Path) -> None:
+    write_picture(Path("m.png"), draw_mask())
+    result = call("fix", "photos", "--mask", "m.png", "--sensitivity", "high")
+    assert result.exit_code == 2 and "--detect" in result.stderr
+
+
+def test_a_real_detector_file_is_loaded(here: Path, tmp_path: Path) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    from restorepix.models.detector import Detector, DetectorConfig
+    from restorepix.models.encoder import EncoderConfig
+    from restorepix.models.registry import DETECTOR as NAME
+
+    torch.manual_seed(0)
+    encoder = {"channels": [8, 8, 16, 16], "depths": [1, 1, 1, 1]}
+    network = Detector(DetectorConfig(encoder=EncoderConfig.from_mapping(encoder)))
+    about = {"architecture": NAME, "config": json.dumps({"encoder": encoder})}
+    save_file(network.state_dict(), tmp_path / "tiny.safetensors", about)
+    result = call("mask", "photos", "-o", "masks", "--json", "--detector", "tiny.safetensors",
+                  "--device", "cpu")  # fmt: skip
+    assert result.exit_code == 0
+    assert not read_mask("masks/sub/a.png.png").any()  # fresh weights see nothing
+
+
+def test_previews_are_small_and_keep_thin_marks() -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(np.full((1000, 4000, 3), 120, np.uint8)).save(buffer, "PNG")
+    page = read_photo(buffer.getvalue(), "a.png").pages[0]
+    mask = np.zeros((1000, 4000), np.bool_)
+    mask[:, 2000] = True
+    with Image.open(io.BytesIO(draw_preview(page, mask))) as shown:
+        pixels = np.asarray(shown, np.float32)
+    assert shown.size == (1600, 400)
+    assert (pixels[:, 798:803, 0].max(1) - pixels[:, 798:803, 1].min(1) > 60).all()
+    assert abs(float(pixels[:, :700].mean()) - 120) < 3
