@@ -22,7 +22,7 @@ COPY --from=build /dist /tmp/dist
 RUN pip install --no-cache-dir -c /tmp/constraints.txt /tmp/dist/*.whl \
     && rm -r /tmp/dist /tmp/constraints.txt \
     && useradd --create-home --uid 1000 restorepix
-USER restorepix
+USER 1000
 WORKDIR /data
 ENTRYPOINT ["restorepix"]
 CMD ["--help"]
