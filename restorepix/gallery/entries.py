@@ -167,7 +167,8 @@ def _build_entry(job: Job, result: Result, dilate: int) -> Entry:
     if not result.hole_pixels:
         mask = None
     elif not kept:
-        mask = job.mask
+        # What was detected beside a given mask is not in its file.
+        mask = job.mask if not result.detected else None
     after = job.output if result.status != "failed" else None
     return Entry(
         key=key,

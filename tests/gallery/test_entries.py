@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -136,6 +137,9 @@ def test_a_run_without_a_folder_of_its_own_shows_the_mask_that_was_given(tmp_pat
     (entry,) = collect_entries(plan.jobs, results, options.dilate)
     assert (entry.mask, entry.dilate) == (mask, 2)
     assert entry.after == tmp_path / "a-restored.png"
+    found = [replace(results[0], detected={"text": {"pixels": 4, "confidence": 0.9}})]
+    (entry,) = collect_entries(plan.jobs, found, options.dilate)
+    assert entry.mask is None  # the given mask is not all that was repainted
 
 
 def test_the_last_decision_counts(tmp_path):
