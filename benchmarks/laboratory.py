@@ -380,9 +380,8 @@ def read_costs(runs: Path) -> dict[str, dict[str, float]]:
 def draw_repairs(laboratory: Laboratory, rows: Sequence[Row], out: Path) -> None:
     """A picture with one photograph of each content a row and one system a column."""
     shown: dict[str, Case] = {}
-    for number, case in enumerate(laboratory.cases):
-        wanted = KINDS[(number // len(KINDS)) % len(KINDS)]
-        if case.kind == wanted and case.content not in shown:
+    for case in laboratory.cases:
+        if case.kind == KINDS[len(shown) % len(KINDS)] and case.content not in shown:
             shown[case.content] = case
     columns: dict[str, Paint] = dict(UNTRAINED)
     for row in rows:
