@@ -13,7 +13,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 .DELETE_ON_ERROR:
-.PHONY: demo test test-all lint docs man format clean
+.PHONY: demo test test-all lint docs man format reproduce clean
 
 demo: $(READY)
 	$(BIN)/python examples/demo.py --out out
