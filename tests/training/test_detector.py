@@ -161,3 +161,18 @@ def test_the_recipe_is_complete_and_unknown_keys_are_refused(tmp_path: Path) -> 
     strange.write_text(path.read_text().replace("[synthesis]", "[synthesis]\nfrogs = 1"))
     with pytest.raises(ValueError, match="frogs"):
         read_recipe(strange)
+
+
+def test_both_arms_of_the_ablation_take_the_same_steps(tmp_path: Path) -> None:
+    from training.ablation import train_arm
+    from training.byol import ByolConfig, ByolTrainer, export_encoder
+
+    byol = ByolConfig(steps=1, batch=4, crop_px=32, hidden=8, projection=8, bf16=False)
+    encoder = tmp_path / "encoder.safetensors"
+    export_encoder(ByolTrainer(byol, SMALL, torch.device("cpu")), encoder)
+    for name, start in (("scratch", None), ("byol", encoder)):
+        weights = train_arm(TINY, source(), Library(), tmp_path / name, start)
+        state = json.loads((tmp_path / name / "checkpoint" / "state.json").read_text())
+        assert state["step"] == TINY.train.steps and state["pretrained"] == (start is not None)
+        again = train_arm(TINY, source(), Library(), tmp_path / name, start)
+        assert again == weights and weights.is_file()
