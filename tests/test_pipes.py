@@ -75,7 +75,7 @@ def run_shell(command: str, **changes: str) -> subprocess.CompletedProcess[bytes
         capture_output=True,
         check=False,
         stdin=subprocess.DEVNULL,
-        timeout=60,
+        timeout=300,
         env=build_environment() | changes,
     )
 
