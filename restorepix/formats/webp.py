@@ -3,7 +3,8 @@
 The container's chunks are handled here and kept byte for byte (ICCP, EXIF, XMP, unknown ones);
 only the picture's own chunks are replaced. libwebp codes them: OpenCV decodes, in a third of the
 memory that Pillow takes, and Pillow encodes, for it offers ``exact``, which keeps colours under
-full transparency, where OpenCV before 4.12 loses them.
+full transparency, where OpenCV before 4.12 loses them. Pictures too large for libwebp's memory
+are coded by :mod:`restorepix.formats.vp8l`.
 
 A lossy WebP cannot be encoded again with known pixels kept, so it becomes lossless in the same
 container (``lossless-rewrite``, measured about seven times as large), or lossy again with
@@ -31,6 +32,7 @@ from restorepix.formats.exif import (
 from restorepix.formats.limits import check_pixels
 from restorepix.formats.opencv import decode_picture
 from restorepix.formats.samples import clip_mask, fill_hole
+from restorepix.formats.vp8l import encode_vp8l
 from restorepix.photo import Encoded, Page, Photo
 
 if TYPE_CHECKING:
@@ -46,6 +48,8 @@ _LOSSLESS_ALPHA_BIT = 0x10
 """alpha_is_used in the fifth byte of a VP8L stream (WebP lossless specification, 3)."""
 _EFFORT: Final = {"method": 1, "quality": 20}
 """Of lossless packing: a third of the time of the default, 0.2 % larger (12 grainy megapixels)."""
+_LARGE_PIXELS: Final = 40_000_000
+"""Above it libwebp would need more than 1 GiB."""
 _LOSSY_QUALITY: Final = 95
 
 
@@ -193,9 +197,12 @@ def encode_lossless(samples: npt.NDArray[np.uint8]) -> bytes:
     Args:
         samples: ``(H, W, 3 or 4)`` RGB(A); all of it is kept, colours without opacity too.
     """
+    height, width, channels = samples.shape
+    if height * width > _LARGE_PIXELS:
+        return _build_chunk(b"VP8L", encode_vp8l(samples))
     chunk = bytearray(_encode(samples, lossless=True, exact=True, **_EFFORT))
     # The encoder drops an alpha channel that is opaque everywhere; a reader must still see one.
-    if samples.shape[2] == 4:
+    if channels == 4:
         chunk[8 + 4] |= _LOSSLESS_ALPHA_BIT
     return bytes(chunk)
 
