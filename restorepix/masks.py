@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import cv2
 import numpy as np
@@ -23,6 +23,7 @@ from restorepix.errors import MaskError, PhotoError, UsageError
 from restorepix.formats import read_photo
 from restorepix.formats.measure import is_black, measure_pages
 from restorepix.inputs import PICTURE_SUFFIXES, Source, fold_name
+from restorepix.options import DamageClass
 from restorepix.photo import BoolMask, Page, Photo
 
 _LUMA_PER_MILLE: Final = (299, 587, 114)
@@ -157,9 +158,6 @@ class ClassFinding:
     """Pixels of this class in the mask, all pages together."""
     confidence: float
     """How sure the detector is, 0 to 1."""
-
-
-DamageClass = Literal["scratch", "text", "watermark"]
 
 
 @dataclass(frozen=True, eq=False)
