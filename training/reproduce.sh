@@ -52,3 +52,10 @@ for model in "${models[@]}"; do
   "make_$model"
   python -m training.publish --pin "$runs/$model.safetensors" | tee "$runs/$model.toml"
 done
+
+# The detector: its encoder without labels first, then the detector on synthesised damage.
+python -m training.byol "$recipes/byol.toml" --cache "$runs/cache" --run "$runs/byol"
+python -m training.detector "$recipes/detector.toml" --cache "$runs/cache" --run "$runs/detector" \
+  --elements "$elements" --encoder "$runs/byol/encoder.safetensors"
+python -m benchmarks.detection "$data" --weights "$runs/detector/detect.safetensors" \
+  --json "$runs/detection.json"
