@@ -199,7 +199,10 @@ class _Walk:
         if entry.is_symlink() and not self._follow_links:
             return False
         journals = Path(entry.path) / JOURNAL_FOLDER
-        return not any((journals / name).exists() for name in (JOURNAL_NAME, LEDGER_NAME))
+        try:
+            return not any((journals / name).exists() for name in (JOURNAL_NAME, LEDGER_NAME))
+        except OSError:  # may not be entered: listing it says so
+            return True
 
 
 def _build_filter(globs: Iterable[str]) -> Callable[[Path], bool]:

@@ -942,6 +942,22 @@ def inpaint_pages(
             f"{name}: {network.device} has too little memory for this picture. "
             "Close other programs, or pass --device cpu."
         ) from error
+    except RuntimeError as error:
+        if network.device != "cpu" and _is_device_lost(error):
+            raise DeviceLostError(f"{network.device} failed: {error}") from error
+        raise
+
+
+def _is_device_lost(error: RuntimeError) -> bool:
+    """Return whether an error of PyTorch's tells of a GPU that will not work again."""
+    import torch
+
+    # Younger versions have a class; in all of them a CUDA error spoils the process's context.
+    kind: Any = getattr(torch, "AcceleratorError", None)
+    words = ("CUDA error", "device-side", "HIP error", "cuDNN error", "CUBLAS_STATUS")
+    return (kind is not None and isinstance(error, kind)) or any(
+        word in str(error) for word in words
+    )
 
 
 def _inpaint_page(page: Page, hole: BoolMask, inpainter: Inpainting) -> npt.NDArray[Any]:

@@ -240,7 +240,14 @@ def _expand(value: str) -> Path:
 
 def list_cached(model: Model, override: str | None = None) -> list[Path]:
     """Files of the cache that claim to be a model, the first to be used first."""
-    return [path for path in _list_cache_places(model, override) if path.is_file()]
+    return [path for path in _list_cache_places(model, override) if _is_file(path)]
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # in a folder that we may not enter, so of no use to us
+        return False
 
 
 def _list_cache_places(model: Model, override: str | None) -> Iterator[Path]:

@@ -10,9 +10,26 @@ from pathlib import Path
 
 from conftest import FlatInpainter
 
+import restorepix
 from restorepix.errors import DeviceLostError, WeightsError
 from restorepix.options import RestoreOptions
 from restorepix.pipeline import MaskRepair, Network
+
+ROOT = Path(restorepix.__file__).parents[1]
+CLI = """
+import sys
+sys.path[:0] = [{root!r}, {tests!r}]
+import resource
+from conftest import FlatInpainter
+from restorepix import pipeline
+from restorepix.cli import main
+pipeline.load_network = lambda options: pipeline.Network(FlatInpainter(), "cpu", "a" * 64)
+if sys.argv[1] != "-":
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]),) * 2)
+sys.argv = ["restorepix", *sys.argv[2:]]
+main()
+"""
+"""The command line with a stand-in for the network; the first argument limits file sizes."""
 
 DEADLY_WIDTH = 40
 """A picture this wide kills the process that repaints it."""

@@ -330,6 +330,15 @@ Timeout = Annotated[
     ),
 ]
 
+Watch = Annotated[
+    bool,
+    typer.Option(
+        "--watch",
+        help="Stay, and restore what lands in the folder once it is complete, until Ctrl-C.",
+        rich_help_panel=INPUTS,
+    ),
+]
+
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Print the plan and stop.", rich_help_panel=REPORT)
 ]

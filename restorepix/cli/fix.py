@@ -48,6 +48,7 @@ from restorepix.cli.common import (
     Timeout,
     To,
     Verbose,
+    Watch,
     Weights,
     WeightsRepo,
     report_errors,
@@ -104,6 +105,7 @@ def fix(
     weights_repo: WeightsRepo = DEFAULTS.weights_repo,
     jobs: Jobs = DEFAULTS.jobs,
     threads: Threads = DEFAULTS.threads,
+    watch: Watch = False,
     dry_run: DryRun = False,
     fail_on_review: FailOnReview = False,
     as_json: AsJson = False,
@@ -191,13 +193,19 @@ def fix(
                 raise UsageError("--report shows files: a picture on stdin leaves none.")
             _fix_stdin(mask, output, options)
             return
+        talk = Talk(quiet=quiet, verbose=verbose, as_json=as_json, fail_on_review=fail_on_review)
+        paths = collect_paths(names, files_from, null)
+        if watch:
+            if in_place or dry_run or report is not None:
+                raise UsageError("--watch: not with --in-place, --dry-run or --report.")
+            _watch_files(paths, mask, output, options, walk, talk, debug=debug)
         code = _fix_files(
-            collect_paths(names, files_from, null),
+            paths,
             mask,
             output,
             options,
             walk,
-            Talk(quiet=quiet, verbose=verbose, as_json=as_json, fail_on_review=fail_on_review),
+            talk,
             dry_run=dry_run,
             debug=debug,
             page=report,
@@ -237,6 +245,38 @@ def _fix_files(
     repair = build_repair(options)
     talk.say(f"running on {repair.device}")
     return run_plan(plan, options, repair, talk, build=build_repair, debug=debug, page=page)
+
+
+def _watch_files(
+    paths: Sequence[Path],
+    mask: Path | None,
+    output: Path | None,
+    options: RestoreOptions,
+    walk: WalkOptions,
+    talk: Talk,
+    *,
+    debug: bool,
+) -> None:
+    """Restore what lands in a folder until interrupted."""
+    from restorepix.engine.run import count_cores, share_cores
+    from restorepix.engine.watch import watch_folder
+    from restorepix.pipeline import build_repair
+    from restorepix.plan import build_plan
+    from restorepix.report import show_name
+
+    if len(paths) != 1 or not paths[0].is_dir():
+        raise UsageError("--watch: expected one folder, and no other inputs.")
+    options = share_cores(options, count_cores())
+    _fetch(options, talk)
+    repair = build_repair(options)
+    plans = watch_folder(
+        paths[0],
+        lambda: build_plan(paths, mask, output, options, walk),
+        needs_mask=repair.needs_mask,
+    )
+    talk.say(show_name(f"watching {paths[0]}, running on {repair.device}; Ctrl-C ends it"))
+    for plan in plans:
+        run_plan(plan, options, repair, talk, build=build_repair, debug=debug)
 
 
 def _fetch(options: RestoreOptions, talk: Talk) -> None:
