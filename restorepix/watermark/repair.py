@@ -1,0 +1,320 @@
+"""What the pipeline asks: find the overlay on a photograph, and take it off."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Mapping, Sequence
+from threading import Lock
+from typing import Any, Final, NamedTuple
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from restorepix.color import fit_curve, rgb_to_native
+from restorepix.composite import composite_page
+from restorepix.masks import ClassFinding, EffectiveMask, FoundMask, MaskFile, read_mask_for
+from restorepix.options import RestoreOptions
+from restorepix.photo import BoolMask, Page, Photo
+from restorepix.pipeline import Network, Repaint, inpaint_pages, load_network
+from restorepix.tiles import Box
+from restorepix.watermark.overlay import Overlay, place_overlay
+from restorepix.watermark.presence import LUMA, find_lost, measure_presence
+from restorepix.watermark.study import Family, Located, Study, locate, read_rgb
+
+Floats = npt.NDArray[np.float32]
+
+MAX_ALPHA: Final = 0.85
+"""Largest alpha that is un-blended: beyond it noise grows more than sixfold."""
+_NEAR_ONE: Final = 0.98
+_SMEARED: Final = 0.02
+"""Least alpha of chroma at half resolution that is undone: below, nothing is seen."""
+_LEFT_OVER: Final = 0.2
+"""Share of the overlay that may still be seen in the result; above it, it is repainted whole."""
+_LOOK_AT: Final = 0.1
+"""Share from which the result is listed for a look."""
+
+
+class _Plan(NamedTuple):
+    """How one page is repaired."""
+
+    clean: Floats
+    """(H, W, 3) the photograph un-blended, in [0, 1]; lost pixels hold anything."""
+    lost: BoolMask
+    """Pixels to repaint."""
+
+
+class WatermarkRepair:
+    """Takes off the overlays that a study found, and repaints what they cover for good."""
+
+    needs_mask = False
+
+    def __init__(self, network: Network, study: Study, options: RestoreOptions) -> None:
+        """Un-blend with a study, and repaint with a network."""
+        self._network, self._study, self._options = network, study, options
+        self._plans: dict[str, list[_Plan | None]] = {}
+        self._lock = Lock()
+
+    @property
+    def device(self) -> str:
+        """Where the network runs."""
+        return self._network.device
+
+    @property
+    def weights_sha256(self) -> str:
+        """SHA-256 in hex of the weights that repaint."""
+        return self._network.weights_sha256
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """The overlays: a run with other neighbours may have learned another."""
+        digest = hashlib.sha256()
+        for family in self._study.families:
+            digest.update(repr((family.place, family.size, family.frame)).encode())
+            digest.update(family.overlay.alpha.tobytes() + family.overlay.color.tobytes())
+        return {"watermark": {"overlays_sha256": digest.hexdigest()}}
+
+    def glance(
+        self, sizes: Sequence[tuple[int, int]], name: str, given: MaskFile | None
+    ) -> FoundMask | None:
+        """Return an empty mask where nothing is known that could be found, else None."""
+        if self._study.families or given is not None:
+            return None
+        reason = " ".join(self._study.notes) or NOTHING_COMMON
+        return FoundMask(EffectiveMask((None,) * len(sizes)), review=(reason,))
+
+    def find(self, photo: Photo, name: str, given: MaskFile | None) -> FoundMask:
+        """Return the pixels that an overlay covers, for later un-blending.
+
+        Raises:
+            MaskError: the mask that was given does not fit.
+        """
+        known = self._read_given(photo, given)
+        pages: list[BoolMask | None] = []
+        plans: list[_Plan | None] = []
+        review: list[str] = []
+        sure = 0.0
+        shared = find_shared(photo)
+        for number, page in enumerate(photo.pages):
+            limit = None if known is None else known.pages[number]
+            mask, plan, notes, certainty = self._find_page(
+                page, limit, shared, has_mask=known is not None
+            )
+            where = f"page {number + 1}: " if len(photo.pages) > 1 else ""
+            review += [where + note for note in notes]
+            pages.append(mask)
+            plans.append(plan)
+            sure = max(sure, certainty)
+        mask = EffectiveMask(tuple(pages), () if known is None else known.review)
+        found = FoundMask(mask, review=tuple(review), given=known)
+        if mask.hole_pixels:
+            with self._lock:
+                self._plans[name] = plans
+            if known is None:
+                finding = ClassFinding(mask.hole_pixels, round(sure, 3))
+                found = FoundMask(mask, {"watermark": finding}, tuple(review))
+        return found
+
+    def _read_given(self, photo: Photo, given: MaskFile | None) -> EffectiveMask | None:
+        if given is None:
+            return None
+        sizes = [(page.height, page.width) for page in photo.pages]
+        return read_mask_for(
+            given.data, given.name, sizes,
+            dilate=self._options.dilate, max_mpixels=self._options.max_mpixels,
+        )  # fmt: skip
+
+    def _find_page(
+        self, page: Page, limit: BoolMask | None, shared: tuple[int, int], *, has_mask: bool
+    ) -> tuple[BoolMask | None, _Plan | None, list[str], float]:
+        """Return mask, plan, notes and certainty of one page."""
+        if page.color == "cmyk":
+            return None, None, ["overlays on CMYK pictures are not un-blended; convert to RGB"], 0.0
+        if has_mask and limit is None:
+            return None, None, [], 0.0
+        located, family, photo = self._locate(page)
+        if located is None or family is None or photo is None:
+            if limit is not None:  # the mask says that something is there: it is repainted
+                return limit, None, [], 0.0
+            return None, None, [], 0.0
+        if not located.is_sure:
+            note = (
+                f"a watermark may be here, but too faintly to be sure ({located.share:.2f} of what "
+                "the others carry); nothing was changed"
+            )
+            return None, None, [note], 0.0
+        return self._unblend(page, photo, family.overlay, located, limit, shared)
+
+    def _locate(self, page: Page) -> tuple[Located | None, Family | None, Floats | None]:
+        if not self._study.families:
+            return None, None, None
+        photo = read_rgb(page)
+        found = [(located, family) for family in self._study.families
+                 if (located := locate(photo, family)) is not None]  # fmt: skip
+        if not found:
+            return None, None, photo
+        located, family = max(found, key=lambda one: one[0].share / max(one[0].error, 1e-6))
+        return located, family, photo
+
+    def _unblend(
+        self,
+        page: Page,
+        photo: Floats,
+        overlay: Overlay,
+        located: Located,
+        limit: BoolMask | None,
+        shared: tuple[int, int],
+    ) -> tuple[BoolMask | None, _Plan | None, list[str], float]:
+        size = (page.height, page.width)
+        placed = place_overlay(overlay, located.placement, size)
+        mask = placed.find_support()
+        if shared != (1, 1):
+            layers = np.dstack([placed.alpha, placed.alpha[..., None] * placed.color])
+            coarse = smear(layers, shared)
+            # Chroma is changed where the smeared overlay is visible, grey overlays included.
+            mask |= coarse[..., 0] > _SMEARED
+        if limit is not None:
+            mask &= limit
+        if not mask.any():
+            return None, None, [], 0.0
+        placed.alpha[~mask] = 0
+        clean = unblend(photo, placed, shared_px=shared)
+        lost = find_lost(photo, placed, clean, max_alpha=MAX_ALPHA)
+        clean = np.clip(clean, 0, 1)
+        notes: list[str] = []
+        if fit_curve(page).strength:
+            # Shown through a curve, a mixture is no mixture any more.
+            lost = mask.copy()
+        else:
+            rest = measure_presence(np.where(lost[..., None], photo, clean), _without(placed, lost))
+            if abs(rest.share) > _LEFT_OVER and abs(rest.share) > 3 * rest.error:
+                lost = mask.copy()
+                notes.append(
+                    f"un-blending left {abs(rest.share):.0%} of the watermark: it was repainted"
+                )
+            elif abs(rest.share) > _LOOK_AT and abs(rest.share) > 3 * rest.error:
+                notes.append(f"about {abs(rest.share):.0%} of the watermark may still be seen")
+        certainty = 1 - min(1.0, 2 * located.error / max(located.share, 1e-6))
+        return mask, _Plan(clean, lost), notes, certainty
+
+    def repaint(self, photo: Photo, found: FoundMask, name: str) -> Repaint:
+        """Return the pages without their overlays.
+
+        Raises:
+            PhotoError: there is too little memory.
+            WeightsError: the network's answer is not finite.
+        """
+        with self._lock:
+            plans = self._plans.pop(name, [None] * len(photo.pages))
+        lost: list[BoolMask | None] = []
+        for mask, plan in zip(found.mask.pages, plans, strict=True):
+            hole = mask if mask is None or plan is None else mask & plan.lost
+            lost.append(hole if hole is not None and hole.any() else None)
+        begun = [
+            None if mask is None else _paint(page, mask, plan)
+            for page, mask, plan in zip(photo.pages, found.mask.pages, plans, strict=True)
+        ]
+        if any(hole is not None for hole in lost):
+            pages = tuple(
+                page if pixels is None else _replace_pixels(page, pixels)
+                for page, pixels in zip(photo.pages, begun, strict=True)
+            )
+            shown = Photo(photo.format, pages, photo.orientation, photo.source, photo.extra)
+            filled = inpaint_pages(shown, EffectiveMask(tuple(lost)), self._network, name)
+            begun = [
+                new if new is not None else old for new, old in zip(filled, begun, strict=True)
+            ]
+        covered = found.mask.hole_pixels
+        repainted = sum(int(np.count_nonzero(hole)) for hole in lost if hole is not None)
+        method = "unblended" if repainted <= covered / 2 else "inpainted"
+        return Repaint(begun, method)
+
+
+NOTHING_COMMON: Final = (
+    "no watermark that repeats was found, and no detector for single photographs is installed: "
+    "nothing was changed. Five photographs that carry it are needed, or --mask, or --overlay"
+)
+
+
+def unblend(photo: Floats, overlay: Overlay, *, shared_px: tuple[int, int] = (1, 1)) -> Floats:
+    """Return a photograph without an overlay: ``J = (I - alpha W) / (1 - alpha)``.
+
+    A JPEG file that holds chroma at half the resolution holds the overlay's chroma so too: there
+    ``alpha`` and ``alpha W`` are averaged over the pixels that share a sample, and interpolated
+    as decoders do, before chroma is un-blended.
+
+    Args:
+        photo: (h, w, 3) float32 RGB in [0, 1].
+        overlay: of the same size.
+        shared_px: rows and columns of pixels that share a sample of chroma.
+
+    Returns:
+        (h, w, 3) float32, not clipped; the photograph's own values where nothing covers it.
+    """
+    alpha = np.minimum(overlay.alpha, _NEAR_ONE)[..., None]
+    clean = np.where(alpha > 0, (photo - alpha * overlay.color) / (1 - alpha), photo)
+    if shared_px == (1, 1):
+        return clean
+    smeared = smear(np.dstack([alpha, alpha * overlay.color]), shared_px)
+    coarse = np.minimum(smeared[..., :1], _NEAR_ONE)
+    covered = coarse > 1 / 512
+    rough = np.where(covered, (photo - smeared[..., 1:]) / (1 - coarse), photo)
+    # Luma from the fine one, chroma from the coarse one: R - Y, G - Y and B - Y are chroma.
+    return np.where(covered, rough + ((clean - rough) @ LUMA)[..., None], photo)
+
+
+def smear(layers: Floats, shared_px: tuple[int, int]) -> Floats:
+    """Return (h, w, C) layers as they come back from being stored at a lower resolution."""
+    height, width = layers.shape[:2]
+    low = (-(-height // shared_px[0]), -(-width // shared_px[1]))
+    padded = cv2.copyMakeBorder(
+        layers, 0, low[0] * shared_px[0] - height, 0, low[1] * shared_px[1] - width,
+        cv2.BORDER_REPLICATE,
+    )  # fmt: skip
+    small = cv2.resize(padded, low[::-1], interpolation=cv2.INTER_AREA)
+    large = cv2.resize(small, padded.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+    return np.asarray(large[:height, :width], np.float32)
+
+
+def find_shared(photo: Photo) -> tuple[int, int]:
+    """Return how many rows and columns of pixels share a sample of chroma, as displayed."""
+    if photo.format != "jpeg":
+        return 1, 1
+    with Image.open(io.BytesIO(photo.source)) as image:
+        layers = getattr(image, "layer", [])
+    if len(layers) != 3:
+        return 1, 1
+    (_, wide, high, _), (_, less_wide, less_high, _) = layers[:2]
+    rows, columns = max(1, high // less_high), max(1, wide // less_wide)
+    return (columns, rows) if photo.orientation > 4 else (rows, columns)
+
+
+def _without(overlay: Overlay, lost: BoolMask) -> Overlay:
+    return Overlay(np.where(lost, 0, overlay.alpha).astype(np.float32), overlay.color)
+
+
+def _paint(page: Page, mask: BoolMask, plan: _Plan | None) -> npt.NDArray[Any]:
+    """Return a page's samples with its un-blended pixels in place; lost ones as they are."""
+    if plan is None:
+        return page.pixels
+    hole = mask & ~plan.lost
+    if not hole.any():
+        return page.pixels
+    box = Box(0, 0, page.height, page.width)
+    return composite_page(page.pixels, hole, [(box, rgb_to_native(page, box, plan.clean, hole))])
+
+
+def _replace_pixels(page: Page, pixels: npt.NDArray[Any]) -> Page:
+    return Page(pixels, page.color, page.alpha, page.icc)
+
+
+def build_watermark_repair(study: Study, options: RestoreOptions) -> WatermarkRepair:
+    """Return the repair of a run, its network loaded; worker processes make their own.
+
+    Raises:
+        WeightsError: weights are missing, damaged or of another architecture.
+        DeviceError: the device was named and is not there.
+    """
+    return WatermarkRepair(load_network(options), study, options)
