@@ -14,7 +14,18 @@ from typing import Annotated
 import typer
 
 from restorepix import __version__
-from restorepix.cli import config, doctor, fix, mask, models, report, review, undo, verify
+from restorepix.cli import (
+    config,
+    doctor,
+    fix,
+    mask,
+    models,
+    report,
+    review,
+    undo,
+    verify,
+    watermark,
+)
 from restorepix.cli.help import Command, Group
 from restorepix.cli.streams import escape_what_cannot_be_encoded, open_missing_streams
 from restorepix.errors import ExitCode
@@ -30,6 +41,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command(cls=Command, no_args_is_help=True)(fix.fix)
+app.command(cls=Command, no_args_is_help=True)(watermark.remove_watermark)
 app.command(cls=Command, no_args_is_help=True)(mask.mask)
 app.command(cls=Command, no_args_is_help=True)(verify.verify)
 app.command(cls=Command, no_args_is_help=True)(undo.undo)
