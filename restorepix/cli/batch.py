@@ -88,7 +88,7 @@ def print_plan(plan: Plan, talk: Talk, options: RestoreOptions | None = None) ->
                 "input": str(job.source.path),
                 "output": str(job.output),
                 "mask": None if job.mask is None else str(job.mask),
-                "mask_reason": _explain_mask(job, options),
+                "mask_reason": _explain_mask(job),
                 "backup": None if job.backup is None else str(job.backup),
                 "output_exists": exists,
             }
@@ -102,7 +102,7 @@ def print_plan(plan: Plan, talk: Talk, options: RestoreOptions | None = None) ->
                 }
             talk.emit(record)
             continue
-        reason = _explain_mask(job, options)
+        reason = _explain_mask(job)
         notes = [reason if job.mask is None else f"mask {job.mask}, {reason}"]
         if job.backup is not None:
             notes.append(f"original to {job.backup}")
