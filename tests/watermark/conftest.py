@@ -1,0 +1,45 @@
+"""Small photographs cut from scikit-image's, with and without a watermark."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import pytest
+from PIL import Image, ImageDraw, ImageFont
+
+Pixels = npt.NDArray[np.uint8]
+HEIGHT, WIDTH = 120, 168
+
+
+@pytest.fixture(scope="session")
+def photos() -> list[Pixels]:
+    """Twelve cuts of (120, 168, 3) uint8 that do not overlap much."""
+    from skimage import data
+
+    cuts: list[Pixels] = []
+    for picture in (data.astronaut(), data.chelsea(), data.coffee(), data.rocket()):
+        small = cv2.resize(picture, (420, 300), interpolation=cv2.INTER_AREA)
+        for top, left in ((0, 0), (180, 0), (90, 250)):
+            cuts.append(np.asarray(small[top : top + HEIGHT, left : left + WIDTH], np.uint8))
+    return cuts
+
+
+def draw_alpha(opacity: float, text: str = "LOGO") -> npt.NDArray[np.float32]:
+    """(120, 168) float32 of bold text."""
+    image = Image.new("L", (WIDTH * 4, HEIGHT * 4))
+    font = ImageFont.load_default(160)
+    ImageDraw.Draw(image).text((110, 220), text, 255, font, stroke_width=6)
+    return (
+        np.asarray(image.resize((WIDTH, HEIGHT), Image.Resampling.BOX), np.float32) / 255 * opacity
+    )
+
+
+def blend(
+    photos: Sequence[Pixels], alpha: npt.NDArray[np.float32], level: int = 255
+) -> list[Pixels]:
+    """Photographs with a flat grey overlay."""
+    a = alpha[..., None]
+    return [np.rint(photo * (1 - a) + level * a).astype(np.uint8) for photo in photos]

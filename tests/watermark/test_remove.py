@@ -1,0 +1,138 @@
+"""``restorepix remove-watermark`` as people run it."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from restorepix.cli import app
+from tests.watermark.conftest import HEIGHT, WIDTH, blend, draw_alpha
+
+runner = CliRunner()
+
+
+def save(folder, photos, suffix=".png", **options):
+    folder.mkdir(exist_ok=True)
+    for number, photo in enumerate(photos):
+        Image.fromarray(photo).save(folder / f"{number:02d}{suffix}", **options)
+    return folder
+
+
+def run(*arguments):
+    result = runner.invoke(app, ["remove-watermark", "--device", "cpu", "--jobs", "1", "--json",
+                                 *map(str, arguments)])  # fmt: skip
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    return result, [line for line in lines if "summary" not in line]
+
+
+def test_a_watermark_is_unblended_and_the_photograph_without_it_stays(photos, tmp_path):
+    alpha = draw_alpha(0.5)
+    marked = [*blend(photos[:11], alpha), photos[11]]
+    folder = save(tmp_path / "in", marked)
+    result, records = run(folder, "-o", tmp_path / "out", "--save-overlay", tmp_path / "logo.png")
+    assert result.exit_code == 0, result.output
+    assert [record["status"] for record in records].count("restored") >= 10
+    last = records[11]
+    assert last["status"] == "unchanged" and not last["review"]
+    assert (tmp_path / "out/11.png").read_bytes() == (folder / "11.png").read_bytes()
+    covered = alpha > 0.02
+    for number, record in enumerate(records[:11]):
+        if record["status"] != "restored" or record["method"] != "unblended":
+            continue
+        restored = np.asarray(Image.open(tmp_path / f"out/{number:02d}.png")).astype(float)
+        before = np.square(marked[number] - photos[number].astype(float))[covered].mean()
+        after = np.square(restored - photos[number])[covered].mean()
+        assert after < before / 4
+        assert record["detected"]["watermark"]["pixels"] == record["hole_pixels"]
+    with Image.open(tmp_path / "logo.png") as logo:
+        assert logo.mode == "RGBA"
+    verified = runner.invoke(app, ["verify", str(folder), str(tmp_path / "out")])
+    assert verified.exit_code == 0, verified.output
+
+
+def test_an_overlay_file_serves_a_single_photograph(photos, tmp_path):
+    alpha = draw_alpha(0.5)
+    folder = save(tmp_path / "in", blend(photos[:1], alpha))
+    logo = np.full((HEIGHT, WIDTH, 4), 255, np.uint8)
+    logo[..., 3] = np.rint(alpha * 255)
+    Image.fromarray(logo).save(tmp_path / "logo.png")
+    result, records = run(folder, "-o", tmp_path / "out", "--overlay", tmp_path / "logo.png")
+    assert result.exit_code == 0 and records[0]["method"] == "unblended", result.output
+    restored = np.asarray(Image.open(tmp_path / "out/00.png")).astype(float)
+    assert np.abs(restored - photos[0])[alpha > 0.02].mean() < 4
+
+
+def test_unrelated_photographs_stay_as_they_are_and_are_listed(photos, tmp_path):
+    folder = save(tmp_path / "in", photos[:6])
+    result, records = run(folder, "-o", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    assert "no watermark repeats" in result.stderr
+    for record in records:
+        assert record["status"] == "unchanged" and "nothing was changed" in record["review"][0]
+    for path in folder.iterdir():
+        assert (tmp_path / "out" / path.name).read_bytes() == path.read_bytes()
+    result, _ = run(folder, "-o", tmp_path / "out2", "--fail-on-review")
+    assert result.exit_code == 3
+
+
+def test_sizes_depths_and_colours_may_be_mixed(photos, tmp_path):
+    folder = save(tmp_path / "in", blend(photos[:9], draw_alpha(0.6)))
+    grey = np.asarray(Image.open(folder / "00.png").convert("L"))
+    Image.fromarray(grey).save(folder / "00.png")
+    Image.fromarray(grey.astype(np.uint16) * 257).save(folder / "01.png")
+    rgba = np.dstack([blend(photos[2:3], draw_alpha(0.6))[0], np.full((HEIGHT, WIDTH), 200)])
+    Image.fromarray(rgba.astype(np.uint8)).save(folder / "02.png")
+    Image.fromarray(photos[0].transpose(1, 0, 2).copy()).save(folder / "turned.png")
+    Image.fromarray(photos[0]).convert("CMYK").save(folder / "inks.jpg")
+    (folder / "broken.png").write_bytes((folder / "03.png").read_bytes()[:200])
+    result, records = run(folder, "-o", tmp_path / "out")
+    by_name = {record["input"].rsplit("/", 1)[-1]: record for record in records}
+    assert result.exit_code == 1 and by_name["broken.png"]["status"] == "failed"
+    assert by_name["turned.png"]["status"] == "unchanged"
+    assert "CMYK" in by_name["inks.jpg"]["review"][0]
+    for name in ("00.png", "01.png", "02.png"):
+        assert by_name[name]["status"] == "restored", by_name[name]
+    alpha = np.asarray(Image.open(tmp_path / "out/02.png"))[..., 3]
+    assert (alpha == 200).all()
+
+
+def test_a_scene_that_all_photographs_show_is_no_watermark(photos, tmp_path):
+    rng = np.random.default_rng(0)
+    burst = [
+        np.clip(photos[0] + rng.normal(0, 3, photos[0].shape), 0, 255).astype(np.uint8)
+        for _ in range(6)
+    ]
+    folder = save(tmp_path / "in", burst)
+    result, records = run(folder, "-o", tmp_path / "out")
+    assert result.exit_code == 0
+    assert all(record["status"] == "unchanged" for record in records)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--overlay", "missing.png"], "missing.png"),
+        (["--overlay", "opaque.png"], "alpha channel"),
+        (["--overlay", "empty.png"], "transparent everywhere"),
+        (["--save-overlay", "x.png", "--per-image"], "--save-overlay"),
+        (["--overlay", "empty.png", "--mask", "opaque.png"], "--mask"),
+        (["--region", "1,2,3"], "--region"),
+    ],
+)
+def test_requests_that_are_refused(arguments, expected, photos, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = save(tmp_path / "in", photos[:1])
+    Image.fromarray(photos[0]).save("opaque.png")
+    Image.new("RGBA", (30, 20)).save("empty.png")
+    result = runner.invoke(app, ["remove-watermark", str(folder), *arguments])
+    assert result.exit_code == 2 and expected in result.stderr
+    assert not (tmp_path / "in-restored").exists()
+
+
+def test_stdin_is_refused():
+    result = runner.invoke(app, ["remove-watermark", "-"], input=b"")
+    assert result.exit_code == 2 and "--overlay" in result.stderr
