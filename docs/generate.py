@@ -99,7 +99,7 @@ def render_commands(commands: Sequence[CommandInfo]) -> str:
         for option in command.options:
             panel = option.panel or ("Options" if option.flags else "Arguments")
             cell = option.help.replace("|", "\\|")
-            panels.setdefault(panel, []).append(f"| `{_escape(option.usage)}` | {cell} |")
+            panels.setdefault(panel, []).append(f"| `{option.usage}` | {cell} |")
         for panel, rows in panels.items():
             parts.append("\n".join([f"| {panel} | |", "|---|---|", *rows]))
     return "\n\n".join(parts) + "\n"
@@ -121,10 +121,6 @@ def _render_paragraphs(paragraphs: Sequence[str]) -> list[str]:
     if examples:
         parts.append("```sh\n" + "\n".join(examples) + "\n```")
     return parts
-
-
-def _escape(text: str) -> str:
-    return text.replace("|", "\\|")
 
 
 def render_settings(commands: Sequence[CommandInfo]) -> str:

@@ -29,19 +29,20 @@ else:
 class Restorer:
     """Repaints holes in pictures; loads its network once and serves any number of calls.
 
-    >>> import numpy as np
-    >>> from restorepix import Restorer
-    >>> picture = np.full((64, 96, 3), 200, np.uint8)
-    >>> picture[30:34, 10:80] = 0                      # a black scratch
-    >>> mask = np.zeros((64, 96), bool)
-    >>> mask[29:35, 9:81] = True                       # True = repaint
-    >>> repaired = Restorer(device="cpu").inpaint(picture, mask)
-    >>> repaired.shape, repaired.dtype
-    ((64, 96, 3), dtype('uint8'))
-    >>> np.array_equal(repaired[~mask], picture[~mask])  # nothing else changed
-    True
-    >>> bool(abs(repaired[mask].astype(int) - 200).max() < 40)
-    True
+    Examples:
+        >>> import numpy as np
+        >>> from restorepix import Restorer
+        >>> picture = np.full((64, 96, 3), 200, np.uint8)
+        >>> picture[30:34, 10:80] = 0                      # a black scratch
+        >>> mask = np.zeros((64, 96), bool)
+        >>> mask[29:35, 9:81] = True                       # True = repaint
+        >>> repaired = Restorer(device="cpu").inpaint(picture, mask)
+        >>> repaired.shape, repaired.dtype
+        ((64, 96, 3), dtype('uint8'))
+        >>> np.array_equal(repaired[~mask], picture[~mask])  # nothing else changed
+        True
+        >>> bool(abs(repaired[mask].astype(int) - 200).max() < 40)
+        True
     """
 
     def __init__(
@@ -144,10 +145,9 @@ def detect(
         for a person to look at it.
 
     Raises:
-        MissingWeightsError: no detector is installed.
-        WeightsError: its weights are damaged.
+        UsageError: no detector is installed, or shapes, types or values are others.
+        WeightsError: the detector's weights are damaged.
         DeviceError: the device was named and is not there.
-        UsageError: shapes, types or values are others.
     """
     from restorepix.detect.repair import build_finder
     from restorepix.photo import Photo
@@ -189,10 +189,11 @@ def fix_file(
         WeightsError: weights are missing or damaged.
         DeviceError: the device was named and is not there.
 
-    >>> from restorepix import fix_file
-    >>> result = fix_file("photo.png", "photo_mask.png", "repaired.png")
-    >>> result.status, result.preserved, result.holes
-    ('restored', 'exact', 1)
+    Examples:
+        >>> from restorepix import fix_file
+        >>> result = fix_file("photo.png", "photo_mask.png", "repaired.png")
+        >>> result.status, result.preserved, result.holes
+        ('restored', 'exact', 1)
     """
     from restorepix.pipeline import build_repair, restore_photo
     from restorepix.plan import build_plan

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import restorepix
 from restorepix import DetectOptions, RestoreOptions, Restorer, api, detect, fix_file, pipeline
-from restorepix.errors import MissingWeightsError, PhotoError, PlanError, UsageError
+from restorepix.errors import PhotoError, PlanError, UsageError
 from restorepix.pipeline import Network
 
 ROOT = Path(restorepix.__file__).parents[1]
@@ -154,5 +154,5 @@ def test_detect_without_weights_says_so(monkeypatch):
     from restorepix import weights
 
     monkeypatch.setattr(weights, "list_models", dict)
-    with pytest.raises(MissingWeightsError, match="no detector is installed"):
+    with pytest.raises(UsageError, match="no detector is installed"):
         detect(np.zeros((4, 5), np.uint8))
