@@ -148,8 +148,8 @@ def measure_scratches(count: int) -> None:
     """Scratches over 1 % of the area, against codec and network alone, and LaMa."""
     import torch
 
-    from benchmarks.lama import Lama
     from restorepix.inpaint import Inpainter
+    from restorepix.models.lama import Lama
     from restorepix.models.loading import load_generator
     from restorepix.tiles import plan_windows
 

@@ -81,12 +81,12 @@ class FourierUnit(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> the same shape."""
-        waves = _to_waves(x, norm="ortho")
+        waves = _to_waves(x.float(), norm="ortho")  # CPUs have no transform in bfloat16
         # Real and imaginary part of a channel lie side by side.
-        parts = torch.stack([waves.real, waves.imag], 2).flatten(1, 2)
-        parts = torch.relu(self.bn(self.conv_layer(parts)))
+        parts = torch.stack([waves.real, waves.imag], 2).flatten(1, 2).to(x.dtype)
+        parts = torch.relu(self.bn(self.conv_layer(parts))).float()
         mixed = torch.complex(parts[:, 0::2].contiguous(), parts[:, 1::2].contiguous())
-        return _from_waves(mixed, s=x.shape[-2:], norm="ortho")
+        return _from_waves(mixed, s=x.shape[-2:], norm="ortho").to(x.dtype)
 
 
 class SpectralTransform(nn.Module):
