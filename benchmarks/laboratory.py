@@ -71,6 +71,9 @@ PHOTOS = Path(__file__).parents[1] / "training" / "lab" / "photos.toml"
 KINDS = ("scratch", "irregular20", "square56")
 """Of damage; the last is a square of 56 px in the middle, the largest that the centre form of
 context encoders fills."""
+SHOWN = ("brick", "astronaut", "coffee", "chelsea", "camera")
+"""Functions of ``skimage.data`` whose photographs come with its wheel."""
+
 HOLE_LEVEL = 128
 VERSION = 1
 """Raised whenever results that are kept become worthless."""
@@ -129,6 +132,38 @@ def list_cases(data: Path, per_content: int, seed: int, kinds: Sequence[str]) ->
                 if mask is None:
                     mask = draw_benchmark_mask(kind, truth.shape[0], rng, fonts=fonts)
                 cases.append(Case(name, content, kind, truth, mask))
+    return cases
+
+
+def read_shown() -> dict[str, Image]:
+    """Photographs inside scikit-image's wheel, 256 px squares: these may be printed on the page.
+
+    Those of the data folder are for measuring; most may not be given away.
+    """
+    from skimage import data
+
+    squares: dict[str, Image] = {}
+    for name in SHOWN:
+        picture = getattr(data, name)()
+        picture = np.stack([picture] * 3, 2) if picture.ndim == 2 else picture[..., :3]
+        scale = 256 / min(picture.shape[:2])
+        size = (round(picture.shape[1] * scale), round(picture.shape[0] * scale))
+        small = np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
+        top, left = ((length - 256) // 2 for length in small.shape[:2])
+        squares[name] = np.ascontiguousarray(small[top : top + 256, left : left + 256])
+    return squares
+
+
+def list_shown(seed: int, kinds: Sequence[str] = KINDS) -> list[Case]:
+    """One damaged case of each photograph that may be printed, kinds in turn."""
+    cases: list[Case] = []
+    for number, (name, truth) in enumerate(read_shown().items()):
+        kind = kinds[number % len(kinds)]
+        rng = np.random.default_rng([seed, number])
+        mask = draw_square(256, 56)
+        if kind != "square56":
+            mask = draw_benchmark_mask(kind, 256, rng, fonts=find_fonts())
+        cases.append(Case(name, "", kind, truth, mask))
     return cases
 
 
@@ -275,10 +310,12 @@ class Laboratory:
         return True
 
     def load_network(self, row: Row) -> nn.Module | None:
-        """The network of a row that is trained, or None."""
+        """The network of a row that is trained to the end, or None."""
         recipe, folder = self.describe_run(row)
         checkpoint = find_checkpoint(folder)
         if checkpoint is None:
+            return None
+        if json.loads((checkpoint / "state.json").read_text())["step"] < recipe.lab.steps:
             return None
         from safetensors.torch import load_file
 
@@ -377,12 +414,13 @@ def read_costs(runs: Path) -> dict[str, dict[str, float]]:
     return costs
 
 
-def draw_repairs(laboratory: Laboratory, rows: Sequence[Row], out: Path) -> None:
-    """A picture with one photograph of each content a row and one system a column."""
-    shown: dict[str, Case] = {}
-    for case in laboratory.cases:
-        if case.kind == KINDS[len(shown) % len(KINDS)] and case.content not in shown:
-            shown[case.content] = case
+def draw_repairs(laboratory: Laboratory, rows: Sequence[Row], out: Path) -> str:
+    """A picture with one photograph a row and one system a column.
+
+    Returns:
+        What the columns are.
+    """
+    shown = list_shown(laboratory.seed)
     columns: dict[str, Paint] = dict(UNTRAINED)
     for row in rows:
         network = laboratory.load_network(row) if row.group == "systems" else None
@@ -390,7 +428,7 @@ def draw_repairs(laboratory: Laboratory, rows: Sequence[Row], out: Path) -> None
             paint = paint_with(network)
             columns |= {row.name: paint, **list_variants(row, paint)}
     pictures: list[list[Image]] = []
-    for case in shown.values():
+    for case in shown:
         line = [np.where(case.mask[..., None] > 0, 255, case.truth).astype(np.uint8)]
         for paint in columns.values():
             try:
@@ -399,10 +437,9 @@ def draw_repairs(laboratory: Laboratory, rows: Sequence[Row], out: Path) -> None
                 line.append(case.damaged)
         pictures.append([*line, case.truth])
     headings = ["damaged", *(f"{i}" for i in range(1, len(columns) + 1)), "truth"]
-    labels = [f"{case.content}, {case.kind}" for case in shown.values()]
+    labels = [f"{case.photo}, {case.kind}" for case in shown]
     write_contact_sheet(out, pictures, headings, labels, cell_px=160)
-    legend = ", ".join(f"{i} {name}" for i, name in enumerate(columns, 1))
-    out.with_suffix(".txt").write_text(legend + "\n", "utf-8")
+    return "Columns: " + ", ".join(f"{i} {name}" for i, name in enumerate(columns, 1)) + "."
 
 
 def draw_flows(laboratory: Laboratory, out: Path) -> bool:
@@ -415,7 +452,7 @@ def draw_flows(laboratory: Laboratory, out: Path) -> bool:
         if network is None:
             continue
         assert isinstance(network, DeepFill)
-        for case in [c for c in laboratory.cases if c.kind == "square56"][::6][:3]:
+        for case in list_shown(laboratory.seed, ("square56",))[:3]:
             batch, hole = to_batch(case.damaged, case.mask)
             with torch.inference_mode():
                 offsets = network.find_offsets(batch, hole)[0].numpy()
@@ -423,7 +460,7 @@ def draw_flows(laboratory: Laboratory, out: Path) -> bool:
             flow = draw_flow(np.where(inside, offsets, 0))
             large = cv2.resize(flow, case.truth.shape[1::-1], interpolation=cv2.INTER_NEAREST)
             lines.append([case.damaged, np.asarray(large, np.uint8), draw_flow(wheel, 1.0)])
-            labels.append(f"{name}: {case.content}")
+            labels.append(f"{name}: {case.photo}")
     if lines:
         headings = ("damaged", "copied from (hole only)", "direction")
         write_contact_sheet(out, lines, headings, labels, cell_px=256)
@@ -485,14 +522,13 @@ def look_by_context(encoder: ContextEncoder, pictures: Sequence[Image]) -> torch
         return encoder.eval().encode(batch, encoder.hide_center(batch))
 
 
-def cut_windows(cases: Sequence[Case], side: int = 128) -> list[Image]:
-    """Two windows of every photograph, left and right of its middle."""
-    truths = {case.photo: case.truth for case in cases}
-    top = (256 - side) // 2
+def cut_windows(side: int = 128) -> list[Image]:
+    """Six windows of every photograph that may be shown."""
     return [
-        np.ascontiguousarray(truth[top : top + side, left : left + side])
-        for truth in truths.values()
-        for left in (0, 256 - side)
+        np.ascontiguousarray(picture[top : top + side, left : left + side])
+        for picture in read_shown().values()
+        for top in (0, 256 - side)
+        for left in (0, (256 - side) // 2, 256 - side)
     ]
 
 
@@ -529,13 +565,14 @@ def main() -> int:
         found = [laboratory.read_result(row, name) for name in (row.name, *list_variants(row))]
         results += [result for result in found if result is not None]
     pictures: dict[str, Path] = {}
+    legend = ""
     if not options.no_pictures:
         out: Path = options.out
         pictures["repairs"] = out.with_name("systems.jpg")
-        draw_repairs(laboratory, ROWS, pictures["repairs"])
+        legend = draw_repairs(laboratory, ROWS, pictures["repairs"])
         if draw_flows(laboratory, out.with_name("systems-flow.png")):
             pictures["flow"] = out.with_name("systems-flow.png")
-        windows = cut_windows(laboratory.cases)
+        windows = cut_windows()
         if options.encoder:
             pictures["byol"] = out.with_name("systems-byol.jpg")
             features = look_with_byol(load_features(options.encoder)[1], windows)
@@ -554,11 +591,8 @@ def main() -> int:
     ]
     costs = {} if options.no_costs else read_costs(options.runs)
     varieties = measure_varieties(laboratory)
-    page = write_report(results, costs, comparisons, about, pictures, varieties)
+    page = write_report(results, costs, comparisons, about, pictures, varieties, legend)
     options.out.write_text(page, "utf-8")
-    missing = [row.name for row in ROWS if row.name not in {result.name for result in results}]
-    if missing:
-        sys.stderr.write(f"not there yet: {'; '.join(missing)}\n")
     sys.stderr.write(f"{options.out}\n")
     return 0
 

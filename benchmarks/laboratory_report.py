@@ -11,7 +11,7 @@ import numpy as np
 
 from benchmarks.scores import Interval, bootstrap_mean
 from training.lab.representations import Comparison
-from training.lab.rows import CLAIMS, GROUPS, MISTAKES, Claim
+from training.lab.rows import CLAIMS, GROUPS, LITTLE_DB, MISTAKES, ROWS, Claim
 
 Verdict = Literal["seen", "not seen", "undecided", "not measured"]
 
@@ -73,8 +73,10 @@ def _as_list(value: Any) -> Sequence[Any]:
     return value if isinstance(value, tuple | list) else (value,)
 
 
-def _write_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---", *("---:" for _ in head[1:])], *rows]
+def _write_table(
+    head: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: bool = True
+) -> str:
+    lines = [head, ["---", *("---:" if numbers else "---" for _ in head[1:])], *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
@@ -117,7 +119,8 @@ def write_breakdown(results: Sequence[Result], key: str) -> str:
 def judge(claim: Claim, results: Mapping[str, Result]) -> tuple[Verdict, Interval | None]:
     """What two rows say of a claim: the mean paired difference in the claim's favour.
 
-    ``seen`` if its 95 % interval is above 0, ``not seen`` if it is below, else ``undecided``.
+    ``seen`` if its 95 % interval is above minus the claim's margin (0 for most), ``not seen`` if it
+    is below, else ``undecided``.
     """
     better, worse = results.get(claim.better), results.get(claim.worse)
     if better is None or worse is None:
@@ -138,9 +141,9 @@ def judge(claim: Claim, results: Mapping[str, Result]) -> tuple[Verdict, Interva
     if not pairs:
         return "not measured", None
     interval = bootstrap_mean(pairs)
-    if interval.low > 0:
+    if interval.low > -claim.margin:
         return "seen", interval
-    return ("not seen" if interval.high < 0 else "undecided"), interval
+    return ("not seen" if interval.high < -claim.margin else "undecided"), interval
 
 
 def write_claims(results: Mapping[str, Result]) -> str:
@@ -154,7 +157,8 @@ def write_claims(results: Mapping[str, Result]) -> str:
             found = f"{interval.mean:+.2f} [{interval.low:+.2f}, {interval.high:+.2f}]"
             found += f" {unit[claim.score]}"
         rows.append([claim.text, claim.source, found, verdict])
-    return _write_table(["claim", "from", "measured in its favour", "verdict"], rows)
+    head = ["claim", "from", "measured in its favour", "verdict"]
+    return _write_table(head, rows, numbers=False)
 
 
 def write_costs(costs: Mapping[str, Mapping[str, float]]) -> str:
@@ -181,9 +185,13 @@ def write_report(
     about: Sequence[str],
     pictures: Mapping[str, Path],
     varieties: Mapping[str, float],
+    legend: str = "",
 ) -> str:
-    """The whole page."""
+    """The whole page; ``legend`` names the columns of the picture of repairs."""
     parts = [_INTRODUCTION, *(f"{line}\n" for line in about), _LEGEND]
+    there = {result.name for result in results}
+    if missing := [row.name for row in ROWS if row.name not in there]:
+        parts.append(f"Not trained yet: {'; '.join(missing)}.\n")
     for group, heading in GROUPS.items():
         found = [result for result in results if result.group == group]
         if not found:
@@ -193,9 +201,8 @@ def write_report(
             parts += ["Hole PSNR by content:\n", write_breakdown(found, "content")]
         parts += ["Hole PSNR by damage:\n", write_breakdown(found, "kind")]
         if group == "systems" and "repairs" in pictures:
-            path = pictures["repairs"]
-            legend = path.with_suffix(".txt").read_text("utf-8").strip()
-            parts.append(f"![Repairs by every system]({path.name})\n\n{legend}\n")
+            name = pictures["repairs"].name
+            parts.append(f"![Repairs by every system]({name})\n\n{legend}\n")
         if group == "attention" and varieties:
             said = ", ".join(f"{name} {value:.4f}" for name, value in varieties.items())
             parts.append(
@@ -224,11 +231,12 @@ def write_report(
     parts += [
         "## What the documents claim, and what was seen\n",
         "Mean paired difference over pictures in the claim's favour, with its 95 % bootstrap "
-        "interval: `seen` if that is above zero, `not seen` if below. At this budget `not seen` "
+        "interval: `seen` if that is above zero, `not seen` if below (for claims that something "
+        f"loses or brings little: above or below minus {LITTLE_DB} dB). At this budget\n`not seen` "
         "does not refute a paper.\n",
         write_claims(by_name),
         "## Where they are wrong\n",
-        _write_table(["in", "says", "is"], [list(row) for row in MISTAKES]),
+        _write_table(["in", "says", "is"], [list(row) for row in MISTAKES], numbers=False),
     ]
     return "\n".join(parts)
 
