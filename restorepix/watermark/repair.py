@@ -233,8 +233,8 @@ class WatermarkRepair:
 
 
 NOTHING_COMMON: Final = (
-    "no watermark that repeats was found, and no detector for single photographs is installed: "
-    "nothing was changed. Five photographs that carry it are needed, or --mask, or --overlay"
+    "no watermark that repeats was found, and single photographs are not searched for one: "
+    "nothing was changed. Five photographs that carry it are needed, or --overlay, or --mask"
 )
 
 
