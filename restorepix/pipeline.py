@@ -324,9 +324,11 @@ def load_network(options: RestoreOptions) -> Network:
     from restorepix.weights import find_weights
 
     is_cpu = options.device == "cpu" or (options.device == "auto" and _is_cpu_build())
-    device = "cpu" if is_cpu else str(choose_device(options.device))
+    # Of several devices each has a process of its own; here the first stands for them.
+    devices = ["cpu"] if is_cpu else [str(choose_device(name)) for name in options.devices]
     weights = find_weights(options.weights, download=options.download, repo=options.weights_repo)
-    return Network(_LazyInpainter(weights, device, options.threads or 1), device, weights.sha256)
+    inpainter = _LazyInpainter(weights, devices[0], options.threads or 1)
+    return Network(inpainter, ",".join(devices), weights.sha256)
 
 
 def _is_cpu_build() -> bool:

@@ -590,6 +590,32 @@ def test_auto_takes_what_is_there(monkeypatch):
     assert str(choose_device("cpu")) == "cpu"
 
 
+def test_several_devices_are_each_looked_for(tiny_weights, monkeypatch):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    network = load_network(RestoreOptions(weights=tiny_weights, device="cuda:0,cuda:1"))
+    assert network.device == "cuda:0,cuda:1"
+    with pytest.raises(DeviceError, match="cuda:2"):
+        load_network(RestoreOptions(weights=tiny_weights, device="cuda:0,cuda:2"))
+
+
+@pytest.mark.parametrize(
+    ("message", "is_lost"),
+    [("CUDA error: unspecified launch failure", True), ("shapes do not match", False)],
+)
+def test_a_gpu_that_fails_is_told_from_a_fault_of_ours(photos, message, is_lost):
+    options = RestoreOptions(device="cuda:0")
+    broken = Network(BrokenInpainter(RuntimeError(message)), "cuda:0", WEIGHTS)
+    plan = build_plan([photos], photos.parent / "masks", photos.parent / "out", options,
+                      WalkOptions())  # fmt: skip
+    results = list(restore_batch(plan, options, MaskRepair(broken, options)))
+    codes = {result.error.code for result in results if result.error}
+    assert codes == {"device-lost" if is_lost else "internal"}
+    assert len(results) == 2
+
+
 def test_a_chunk_with_a_wrong_checksum_is_not_restored(photos, network):
     data = bytearray((photos / "a.png").read_bytes())
     at = data.index(b"IDAT") + 10
