@@ -31,7 +31,10 @@ make_inpaint() {
   python -m training.loop "$recipes/inpaint-continue.toml" --cache "$runs/cache" \
     --run "$runs/inpaint-continue" --start "$runs/inpaint/checkpoint/ema.safetensors" \
     --elements "$elements"
-  python -m training.export "$runs/inpaint-continue/checkpoint" --out "$runs/inpaint.safetensors"
+  python -m training.loop "$recipes/inpaint-muon.toml" --cache "$runs/cache" \
+    --run "$runs/inpaint-muon" --start "$runs/inpaint-continue/checkpoint/ema.safetensors" \
+    --elements "$elements"
+  python -m training.export "$runs/inpaint-muon/checkpoint" --out "$runs/inpaint.safetensors"
   python -m training.evaluate "$data" --weights "$runs/inpaint.safetensors" --photos "$photos" \
     --elements "$elements" --sheet "$runs/inpaint.png" | tee "$runs/inpaint.txt"
 }
@@ -42,6 +45,8 @@ make_detect() {
   python -m training.detector "$recipes/detector.toml" --cache "$runs/cache" \
     --run "$runs/detector" --encoder "$runs/byol/encoder.safetensors" --elements "$elements"
   cp "$runs/detector/detect.safetensors" "$runs/detect.safetensors"
+  python -m benchmarks.detection "$data" --weights "$runs/detect.safetensors" \
+    --json "$runs/detect.json"
 }
 
 for model in "${models[@]}"; do
@@ -52,10 +57,3 @@ for model in "${models[@]}"; do
   "make_$model"
   python -m training.publish --pin "$runs/$model.safetensors" | tee "$runs/$model.toml"
 done
-
-# The detector: its encoder without labels first, then the detector on synthesised damage.
-python -m training.byol "$recipes/byol.toml" --cache "$runs/cache" --run "$runs/byol"
-python -m training.detector "$recipes/detector.toml" --cache "$runs/cache" --run "$runs/detector" \
-  --elements "$elements" --encoder "$runs/byol/encoder.safetensors"
-python -m benchmarks.detection "$data" --weights "$runs/detector/detect.safetensors" \
-  --json "$runs/detection.json"
