@@ -290,6 +290,22 @@ def test_fix_fetches_its_model_on_first_use_and_only_then(machine):
     assert len(machine.hub.requests) == asked
 
 
+def test_the_settings_file_names_another_repository(machine):
+    pictures = machine.home / "pictures"
+    pictures.mkdir()
+    write_picture(pictures / "a.png", draw_photo())
+    write_picture(pictures / "m.png", draw_mask())
+    hub = machine.hub
+    hub.repo = "other/copy"
+    hub.add("inpaint.safetensors", DATA, "v2")
+    settings = '[fix]\nweights-repo = "other/copy@v2"\n'
+    (machine.home / "restorepix.toml").write_text(settings, "utf-8")
+    done = machine.run("fix", "pictures/a.png", "--mask", "pictures/m.png", "--device", "cpu")
+    assert done.returncode == 0, done.stderr
+    assert (pictures / "a-restored.png").is_file()
+    assert "/other/copy/resolve/v2/" in hub.asked("HEAD")[0].path
+
+
 TROUBLES: dict[str, tuple[dict[str, Any], str, str]] = {
     "401": ({"status": 401}, "download-denied", "refuses access (401). Set HF_TOKEN"),
     "gated": (
