@@ -241,7 +241,7 @@ def run_plan(
     except BrokenPipeError:
         left = len(plan.jobs) - len(finished)
         talk.say(f"stdout was closed by its reader: {left} of {len(plan.jobs)} not done.")
-        raise
+        leave_at_once(ExitCode.INTERRUPTED)  # threads at work would not survive Python's own end
     except KeyboardInterrupt as error:
         seconds = time.perf_counter() - begin
         finish_run(list_results(), seconds, talk, code=ExitCode.INTERRUPTED)

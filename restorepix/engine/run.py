@@ -183,12 +183,17 @@ class _Run:
             slots = self._hire(build(spare), build)
 
     def close(self) -> None:
-        """Stop whatever is still going on."""
+        """Stop whatever is still going on; after an error, let photographs in hand be finished."""
+        was_interrupted = self._stop.is_set()
         self._stop.set()
         self._is_closed = True
         self._ahead.close()
         for host in self._hosts:
             host.close()
+        if not was_interrupted:  # else who interrupted decides how long to wait
+            deadline = time.monotonic() + GRACE_S
+            for thread in self._threads:
+                thread.join(max(0.0, deadline - time.monotonic()))
 
     def _hire(self, repair: Repair, build: Build) -> list[Slot]:
         options, books, debug = self._options, self._books, self._debug
