@@ -568,6 +568,7 @@
       make("dd", {}, what),
     ]));
     $("keys").showModal();
+    $("keys").querySelector("form button").focus();
   }
   $("help").addEventListener("click", openKeys);
 

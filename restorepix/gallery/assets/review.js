@@ -103,7 +103,12 @@ window.restorepixReview = (() => {
     const index = api.current();
     const card = api.cards[index];
     const picture = $("after");
-    if (painting || isWaiting || !card.size || !picture.naturalWidth) return;
+    if (painting || isWaiting || !card.size) return;
+    if (!picture.naturalWidth) {  // begin when it is there, if the same photograph is still shown
+      const begin = () => { if (api.current() === index) start(); };
+      picture.addEventListener("load", begin, { once: true });
+      return;
+    }
     const canvas = api.make("canvas", {
       className: "layer paint", width: Math.min(card.size[0], 1600 * card.size[0] / Math.max(...card.size)),
     });
