@@ -4,8 +4,8 @@
 #   DATA holds the sub-folders that the recipes name, damage_elements/ and the held-out photographs
 #   of training/validation.txt. RUNS (default runs/) takes caches and checkpoints; a run that was
 #   interrupted continues from its last checkpoint. MODEL: inpaint, detect; default: those of the
-#   manifest. RUNS/MODEL.safetensors, RUNS/MODEL.txt (the table) and RUNS/MODEL.toml (what the
-#   manifest pins) come out; the model card is written by hand from the table (weights/*.md).
+#   manifest. RUNS/MODEL.safetensors, RUNS/MODEL.txt (the table), RUNS/MODEL.md (the model card with
+#   that table) and RUNS/MODEL.toml (what the manifest pins) come out.
 #   RECIPES (training/recipes) and PHOTOS (256) can be set to try it out in small.
 set -euo pipefail
 data=${1:?usage: training/reproduce.sh DATA [RUNS [MODEL...]]}
@@ -37,6 +37,8 @@ make_inpaint() {
   python -m training.export "$runs/inpaint-muon/checkpoint" --out "$runs/inpaint.safetensors"
   python -m training.evaluate "$data" --weights "$runs/inpaint.safetensors" --photos "$photos" \
     --elements "$elements" --sheet "$runs/inpaint.png" | tee "$runs/inpaint.txt"
+  python -m training.card weights/inpaint.md "$runs/inpaint.txt" --out "$runs/inpaint.md" \
+    > "$runs/inpaint-metrics.toml"
 }
 
 make_detect() {
