@@ -127,6 +127,11 @@ class ReviewServer:
             return None
         return data, "image/png" if kind == "mask" else "image/jpeg"
 
+    def is_outdated(self, index: int, version: str) -> bool:
+        """Return whether a picture was asked for as it was before a decision about it."""
+        with self._decisions:  # one that is being carried out counts
+            return version.isdecimal() and int(version) < self._get_version(index)
+
     def decide(self, request: Any) -> dict[str, Any]:
         """Carry out what the page asks for, and return the photograph's card.
 
@@ -248,10 +253,12 @@ def _build_handler(server: ReviewServer) -> type[BaseHTTPRequestHandler]:
             elif match := _PICTURE.fullmatch(path):
                 if self._is_known(int(match[1])):
                     found = server.get_picture(int(match[1]), match[2])
-                    if found is None:
-                        self._refuse(HTTPStatus.NOT_FOUND)
-                    else:
+                    if found is not None:
                         self._send(*found)
+                    elif server.is_outdated(int(match[1]), self.path.partition("?")[2]):
+                        self._send_nothing()
+                    else:
+                        self._refuse(HTTPStatus.NOT_FOUND)
             else:
                 self._refuse(HTTPStatus.NOT_FOUND)
 
@@ -328,6 +335,11 @@ def _build_handler(server: ReviewServer) -> type[BaseHTTPRequestHandler]:
             self.send_header("Referrer-Policy", "no-referrer")
             self.end_headers()
             self.wfile.write(data)
+
+        def _send_nothing(self) -> None:
+            self.send_response(HTTPStatus.NO_CONTENT)
+            self.send_header("Cache-Control", "no-store")
+            self.end_headers()
 
         def _refuse(self, status: HTTPStatus) -> None:
             """Answer with a status alone, and hear no more of this connection."""

@@ -56,7 +56,7 @@ def open_page(browser):
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(10_000)
-        page.on("console", lambda message: seen.append(message.text))
+        page.on("console", lambda one: seen.append(f"{one.text} {one.location['url']}"))
         page.on("pageerror", lambda error: seen.append(str(error)))
         page.on("dialog", lambda dialog: (seen.append("dialog"), dialog.dismiss()))
         page.on(

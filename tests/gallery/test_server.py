@@ -167,6 +167,26 @@ def test_paths_lead_to_pictures_of_the_run_and_nowhere_else(server, path):
     assert ask(server, path)[0] == 404
 
 
+def test_a_picture_that_a_decision_took_away_is_no_error(fresh_server):
+    index = next(
+        number
+        for number, entry in enumerate(fresh_server.reviewer.entries)
+        if entry.result.input.endswith("b.jpg")
+    )
+    assert ask(fresh_server, f"p/{index}/mask?0")[0] == 200
+    assert decide(fresh_server, {"photo": index, "decision": "rejected"})[0] == 200
+    kinds = [
+        kind for kind in ("after", "mask") if ask(fresh_server, f"p/{index}/{kind}?1")[0] == 404
+    ]
+    assert kinds
+    for kind in kinds:
+        # As a page asks that began to fetch ahead before the decision.
+        fresh_server._pictures._kept.clear()
+        status, headers, body = ask(fresh_server, f"p/{index}/{kind}?0")
+        assert (status, body) == (204, b"")
+        assert "Content-Length" not in headers
+
+
 @pytest.mark.parametrize("host", ["evil.example", "127.0.0.1", "127.0.0.1:1", "[::1]:80", ""])
 def test_other_hosts_get_nothing_even_with_the_token(server, host):
     """A name of someone else's that was made to point here (DNS rebinding)."""
