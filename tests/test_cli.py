@@ -421,7 +421,8 @@ def test_a_fault_in_one_photograph_is_70_and_the_others_are_done(here, flat, mon
         return inpaint(image, mask)
 
     monkeypatch.setattr(flat, "inpaint", fail_once)
-    result = call("fix", "photos", "-m", "masks")
+    # One at a time, so that it is known which one comes first.
+    result = call("fix", "photos", "-m", "masks", "--jobs", "1")
     assert result.exit_code == 70
     assert "internal error: RuntimeError: oops" in result.stderr
     assert Path("photos-restored/sub/b.png").is_file()
