@@ -278,12 +278,12 @@ class ByolTrainer:
             "byol": asdict(self.config),
             "encoder": asdict(self.encoder_config),
         }
-        save_checkpoint(folder, {"byol": self.model}, self.optimizer, self.parameters, about)
+        save_checkpoint(folder, {"byol": self.model}, [self.optimizer], self.parameters, about)
 
     def load(self, folder: Path) -> None:
         """Continue from a checkpoint that ``save`` wrote."""
         networks = {"byol": self.model}
-        about = load_checkpoint(folder, networks, self.optimizer, self.parameters)
+        about = load_checkpoint(folder, networks, [self.optimizer], self.parameters)
         self.step = about["step"]
 
 

@@ -1,4 +1,4 @@
-"""Checkpoints of the detector and BYOL runs, in the format of ``training.loop``.
+"""Checkpoints of training runs: the inpainter, the detector, BYOL.
 
 A folder of safetensors files (networks by name, two optimizer moments) and one JSON file, written
 whole or not at all; no pickle.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ MOMENTS = ("exp_avg", "exp_avg_sq")
 def save_checkpoint(
     folder: Path,
     networks: Mapping[str, nn.Module],
-    optimizer: torch.optim.AdamW,
+    optimizers: Sequence[torch.optim.Optimizer],
     parameters: Mapping[str, nn.Parameter],
     about: Mapping[str, Any],
 ) -> None:
@@ -31,8 +31,8 @@ def save_checkpoint(
     Args:
         folder: the checkpoint.
         networks: written as ``NAME.safetensors`` each, buffers too.
-        optimizer: whose moments are written.
-        parameters: every parameter of the optimizer by a name that stays the same.
+        optimizers: whose moments are written; not all keep both, or count steps.
+        parameters: every parameter of the optimizers by a name that stays the same.
         about: JSON values for ``state.json``: the step, the configs.
     """
     fresh = folder.with_name(folder.name + ".part")
@@ -40,11 +40,12 @@ def save_checkpoint(
     fresh.mkdir(parents=True)
     for name, network in networks.items():
         save_file(_plain(network.state_dict()), fresh / f"{name}.safetensors")
-    active = {name: item for name, item in parameters.items() if item in optimizer.state}
+    kept = {item: state for optimizer in optimizers for item, state in optimizer.state.items()}
+    active = {name: kept[item] for name, item in parameters.items() if item in kept}
     for moment in MOMENTS:
-        states = {name: optimizer.state[item][moment] for name, item in active.items()}
-        save_file(_plain(states), fresh / f"{moment}.safetensors")
-    steps = {name: int(optimizer.state[item]["step"]) for name, item in active.items()}
+        moments = {name: state[moment] for name, state in active.items() if moment in state}
+        save_file(_plain(moments), fresh / f"{moment}.safetensors")
+    steps = {name: int(state["step"]) for name, state in active.items() if "step" in state}
     text = json.dumps({**about, "optimizer_steps": steps}, indent=1)
     (fresh / "state.json").write_text(text)
     # state.json was written last: with it, the new folder is whole even without this rename.
@@ -67,7 +68,7 @@ def find_checkpoint(run: Path) -> Path | None:
 def load_checkpoint(
     folder: Path,
     networks: Mapping[str, nn.Module],
-    optimizer: torch.optim.AdamW,
+    optimizers: Sequence[torch.optim.Optimizer],
     parameters: Mapping[str, nn.Parameter],
 ) -> dict[str, Any]:
     """Put a checkpoint's tensors into networks and optimizer; returns what ``about`` was."""
@@ -75,13 +76,23 @@ def load_checkpoint(
         network.load_state_dict(load_file(folder / f"{name}.safetensors"))
     moments = {moment: load_file(folder / f"{moment}.safetensors") for moment in MOMENTS}
     about: dict[str, Any] = json.loads((folder / "state.json").read_text())
+    owners = {
+        parameter: optimizer
+        for optimizer in optimizers
+        for group in optimizer.param_groups
+        for parameter in group["params"]
+    }
     for name, parameter in parameters.items():
-        if name not in moments["exp_avg"]:
+        if name not in moments["exp_avg"]:  # never updated yet
             continue
-        state: dict[str, Tensor] = {"step": torch.tensor(float(about["optimizer_steps"][name]))}
-        for moment in MOMENTS:
-            state[moment] = torch.empty_like(parameter).copy_(moments[moment][name])
-        optimizer.state[parameter] = state
+        state = {
+            moment: torch.empty_like(parameter).copy_(saved[name])
+            for moment, saved in moments.items()
+            if name in saved
+        }
+        if name in about["optimizer_steps"]:
+            state["step"] = torch.tensor(float(about["optimizer_steps"][name]))
+        owners[parameter].state[parameter] = state
     return about
 
 

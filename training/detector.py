@@ -256,7 +256,7 @@ class DetectorTrainer:
             "synthesis": asdict(self.recipe.synthesis),
         }
         networks = {"model": self.model, "ema": self.average}
-        save_checkpoint(folder, networks, self.optimizer, self.parameters, about)
+        save_checkpoint(folder, networks, [self.optimizer], self.parameters, about)
 
     def load(self, folder: Path) -> None:
         """Continue from a checkpoint that ``save`` wrote.
@@ -265,7 +265,7 @@ class DetectorTrainer:
             ValueError: it began from a pre-trained encoder and this run does not, or vice versa.
         """
         networks = {"model": self.model, "ema": self.average}
-        about = load_checkpoint(folder, networks, self.optimizer, self.parameters)
+        about = load_checkpoint(folder, networks, [self.optimizer], self.parameters)
         if about["pretrained"] != self.pretrained:
             state = "with" if about["pretrained"] else "without"
             msg = f"{folder}: the run began {state} a pre-trained encoder; continue it {state} one"

@@ -12,7 +12,6 @@ import argparse
 import copy
 import json
 import math
-import shutil
 import sys
 import time
 import tomllib
@@ -23,17 +22,16 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from restorepix.models.generator import Generator, GeneratorConfig
+from training.checkpoint import find_checkpoint, load_checkpoint, save_checkpoint
 from training.data import Batches, open_cache
 from training.losses import hole_l1, hole_log_mse
 from training.masks import Mask, build_mask_bank, find_fonts
 from training.muon import Muon
 from training.parallel import Processes, join_processes, leave_processes
-
-MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 @dataclass(frozen=True)
@@ -213,70 +211,28 @@ class Trainer:
 
     def save(self, folder: Path) -> None:
         """Write a checkpoint that replaces the one in ``folder`` as a whole."""
-        fresh = folder.with_name(folder.name + ".part")
-        shutil.rmtree(fresh, ignore_errors=True)
-        fresh.mkdir(parents=True)
-        save_file(_plain(self.model.state_dict()), fresh / "model.safetensors")
-        save_file(_plain(self.average.state_dict()), fresh / "ema.safetensors")
-        states = self._optimizer_states()
-        for moment in MOMENTS:
-            moments = {name: state[moment] for name, state in states.items() if moment in state}
-            save_file(_plain(moments), fresh / f"{moment}.safetensors")
         about = {
             "step": self.step,
-            "optimizer_steps": {
-                name: int(state["step"]) for name, state in states.items() if "step" in state
-            },
             "train": asdict(self.config),
             "generator": asdict(self.model.config),
         }
-        (fresh / "state.json").write_text(json.dumps(about, indent=1))
-        # state.json was written last: with it, the new folder is whole even without this rename.
-        shutil.rmtree(folder, ignore_errors=True)
-        fresh.rename(folder)
+        parameters = dict(self.model.named_parameters())
+        save_checkpoint(folder, self._networks, self.optimizers, parameters, about)
 
     def load(self, folder: Path) -> None:
         """Continue from a checkpoint that ``save`` wrote."""
-        self.model.load_state_dict(load_file(folder / "model.safetensors"))
-        self.average.load_state_dict(load_file(folder / "ema.safetensors"))
-        moments = {moment: load_file(folder / f"{moment}.safetensors") for moment in MOMENTS}
-        about = json.loads((folder / "state.json").read_text())
+        parameters = dict(self.model.named_parameters())
+        about = load_checkpoint(folder, self._networks, self.optimizers, parameters)
         self.step = about["step"]
-        owners = {
-            parameter: optimizer
-            for optimizer in self.optimizers
-            for group in optimizer.param_groups
-            for parameter in group["params"]
-        }
-        for name, parameter in self.model.named_parameters():
-            if name not in moments["exp_avg"]:  # a branch that has not joined yet
-                continue
-            state = {
-                moment: torch.empty_like(parameter).copy_(saved[name])
-                for moment, saved in moments.items()
-                if name in saved
-            }
-            if name in about["optimizer_steps"]:
-                state["step"] = torch.tensor(float(about["optimizer_steps"][name]))
-            owners[parameter].state[parameter] = state
 
-    def _optimizer_states(self) -> dict[str, dict[str, Tensor]]:
-        """What the optimizers keep, by name; a parameter that was never updated is left out."""
-        names = {parameter: name for name, parameter in self.model.named_parameters()}
-        return {
-            names[parameter]: state
-            for optimizer in self.optimizers
-            for parameter, state in optimizer.state.items()
-        }
+    @property
+    def _networks(self) -> dict[str, torch.nn.Module]:
+        return {"model": self.model, "ema": self.average}
 
     def start_from(self, weights: Path) -> None:
         """Take initial weights from a safetensors file of the same architecture."""
         self.model.load_state_dict(load_file(weights))
         self.average.load_state_dict(self.model.state_dict())
-
-
-def _plain(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
 
 
 def read_elements(folder: Path | None) -> list[Mask]:
@@ -308,11 +264,8 @@ def main() -> None:
     processes, device = join_processes(torch.device(options.device))
     trainer = Trainer(train, generator, device, processes)
     checkpoint = options.run / "checkpoint"
-    fresh = checkpoint.with_name("checkpoint.part")
-    if checkpoint.is_dir():
-        trainer.load(checkpoint)
-    elif (fresh / "state.json").is_file():  # killed between removing the old and renaming the new
-        trainer.load(fresh)
+    if found := find_checkpoint(options.run):
+        trainer.load(found)
     elif options.start:
         trainer.start_from(options.start)
     processes.check_equal(trainer.step, "the step reached", device)
