@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Self, cast
+from typing import Any, Final, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from restorepix.models.config import LayerSizes
 from restorepix.models.encoder import (
     Encoder,
     EncoderConfig,
@@ -31,7 +32,7 @@ PRIOR_LOGIT: Final = -4.0
 
 
 @dataclass(frozen=True)
-class DetectorConfig:
+class DetectorConfig(LayerSizes):
     """Layer sizes; stored in the header of every weights file."""
 
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
@@ -47,12 +48,8 @@ class DetectorConfig:
         Raises:
             TypeError: a key that is no field.
         """
-        fields: dict[str, Any] = {
-            key: tuple(cast("list[int]", value)) if isinstance(value, list) else value
-            for key, value in values.items()
-        }
-        fields["encoder"] = EncoderConfig.from_mapping(fields.get("encoder", {}))
-        return cls(**fields)
+        encoder = EncoderConfig.from_mapping(values.get("encoder", {}))
+        return super().from_mapping({**values, "encoder": encoder})
 
 
 class Detector(nn.Module):

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Self, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from restorepix.models.config import LayerSizes
 
 MULTIPLE = 16
 """Height and width that the encoder reads must be multiples of this."""
 
 
 @dataclass(frozen=True)
-class EncoderConfig:
+class EncoderConfig(LayerSizes):
     """Layer sizes; stored in the header of weights files."""
 
     in_channels: int = 3
@@ -28,19 +30,6 @@ class EncoderConfig:
     """Channels at 1/2, 1/4, 1/8 and 1/16 of the resolution."""
     depths: tuple[int, int, int, int] = (1, 2, 3, 3)
     """Residual blocks at each scale; at 1/16 the first convolutions are dilated by 1, 2, 4, ..."""
-
-    @classmethod
-    def from_mapping(cls, values: Mapping[str, Any]) -> Self:
-        """The config of a TOML table or JSON object, whose lists become tuples.
-
-        Raises:
-            TypeError: a key that is no field.
-        """
-        fields: dict[str, Any] = {
-            key: tuple(cast("list[int]", value)) if isinstance(value, list) else value
-            for key, value in values.items()
-        }
-        return cls(**fields)
 
 
 def activate(x: Tensor) -> Tensor:

@@ -9,15 +9,16 @@ batch. In the spirit of Yu et al. (CVPR 2018), with the layers and budget of doc
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Self, cast
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from restorepix.models.attention import ContextualAttention
+from restorepix.models.config import LayerSizes
 from restorepix.models.fill import pull_push
 
 MULTIPLE = 16
@@ -25,7 +26,7 @@ MULTIPLE = 16
 
 
 @dataclass(frozen=True)
-class GeneratorConfig:
+class GeneratorConfig(LayerSizes):
     """Layer sizes; stored in the header of every weights file."""
 
     coarse_channels: tuple[int, int, int] = (64, 128, 160)
@@ -36,19 +37,6 @@ class GeneratorConfig:
     """Channels in which attention compares cells."""
     attention: bool = True
     """Whether the attention branch runs; its parameters exist either way."""
-
-    @classmethod
-    def from_mapping(cls, values: Mapping[str, Any]) -> Self:
-        """The config of a TOML table or JSON object, whose lists become tuples.
-
-        Raises:
-            TypeError: a key that is no field.
-        """
-        fields: dict[str, Any] = {
-            key: tuple(cast("list[int]", value)) if isinstance(value, list) else value
-            for key, value in values.items()
-        }
-        return cls(**fields)
 
 
 class Stages(NamedTuple):
