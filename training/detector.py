@@ -1,9 +1,11 @@
 """Train the detector on synthesised damage: one recipe in, checkpoints and weights out.
 
-Run: ``python -m training.detector RECIPE --cache runs/cache --elements ELEMENTS --run runs/detector
---encoder runs/byol/encoder.safetensors``. A run folder that holds a checkpoint is continued. At the
-end (and with ``--minutes`` after that long) the moving average is exported to
-``runs/detector/detect.safetensors``. ``python -m benchmarks.detection`` says what it is worth.
+Run: ``python -m training.detector RECIPE --bank runs/bank --run runs/detector``, with samples of
+``training.synthesis.bank``, or with ``--cache runs/cache --elements ELEMENTS`` to draw them in
+between; ``--encoder runs/byol/encoder.safetensors`` starts from a pre-trained encoder. A run folder
+that holds a checkpoint is continued. At the end (and with ``--minutes`` after that long) the moving
+average is exported to ``runs/detector/detect.safetensors``; ``python -m benchmarks.detection`` says
+what it is worth.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ import math
 import sys
 import time
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -25,14 +27,17 @@ import cv2
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
 from restorepix.models.detector import CLASSES, Detector, DetectorConfig
 from restorepix.models.registry import DETECTOR
+from training.allocator import keep_freed_memory
 from training.byol import load_encoder_state
 from training.checkpoint import find_checkpoint, load_checkpoint, save_checkpoint
+from training.muon import Muon
+from training.synthesis.bank import Bank, BankBatches
 from training.synthesis.canvas import IGNORE
 from training.synthesis.sample import (
     Library,
@@ -57,6 +62,10 @@ class DetectorTrainConfig:
     """Peak learning rate of decoder and head, after a warm-up, before a cosine to ``lr_end``."""
     lr_end: float = 1e-6
     """Learning rate of the last step."""
+    optimizer: str = "adamw"
+    """``adamw``, or ``muon`` for the inner convolutions with AdamW for stem, head and biases."""
+    adamw_lr: float = 4e-4
+    """Peak rate of what AdamW trains beside Muon; it follows the same curve."""
     encoder_lr: float = 0.1
     """The encoder's learning rate in units of ``lr``, when it was pre-trained; else 1 is used."""
     warmup: int = 200
@@ -205,13 +214,8 @@ class DetectorTrainer:
         self.average = copy.deepcopy(self.model).eval()
         self.pretrained = encoder is not None
         self.parameters = dict(self.model.named_parameters())
-        groups: list[dict[str, Any]] = []
-        for inner in (True, False):
-            chosen = [p for n, p in self.parameters.items() if n.startswith("encoder.") == inner]
-            scale = self.config.encoder_lr if inner and self.pretrained else 1.0
-            groups.append({"params": chosen, "scale": scale})
-        self.optimizer = torch.optim.AdamW(
-            groups, lr=self.config.lr, betas=(0.9, 0.99), weight_decay=self.config.weight_decay
+        self.optimizers = build_optimizers(
+            self.parameters, self.config, self.config.encoder_lr if self.pretrained else 1.0
         )
         self.step = 0
 
@@ -222,9 +226,10 @@ class DetectorTrainer:
             FloatingPointError: the loss is not finite.
         """
         config = self.config
-        rate = learning_rate(config, self.step)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate * group["scale"]
+        share = learning_rate(config, self.step) / config.lr
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = share * group["peak"]
         images = images.to(self.device).contiguous(memory_format=torch.channels_last)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=config.bf16):
             logits = self.model(images)
@@ -235,10 +240,11 @@ class DetectorTrainer:
         if not bool(torch.isfinite(loss)):
             msg = f"loss is {loss.item()} at step {self.step}; lower the learning rate"
             raise FloatingPointError(msg)
-        self.optimizer.zero_grad(set_to_none=True)
+        self.model.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
-        self.optimizer.step()
+        for optimizer in self.optimizers:
+            optimizer.step()
         decay = min(config.ema, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
             averages = list(self.average.parameters())
@@ -256,7 +262,7 @@ class DetectorTrainer:
             "synthesis": asdict(self.recipe.synthesis),
         }
         networks = {"model": self.model, "ema": self.average}
-        save_checkpoint(folder, networks, [self.optimizer], self.parameters, about)
+        save_checkpoint(folder, networks, self.optimizers, self.parameters, about)
 
     def load(self, folder: Path) -> None:
         """Continue from a checkpoint that ``save`` wrote.
@@ -265,12 +271,55 @@ class DetectorTrainer:
             ValueError: it began from a pre-trained encoder and this run does not, or vice versa.
         """
         networks = {"model": self.model, "ema": self.average}
-        about = load_checkpoint(folder, networks, [self.optimizer], self.parameters)
+        about = load_checkpoint(folder, networks, self.optimizers, self.parameters)
         if about["pretrained"] != self.pretrained:
             state = "with" if about["pretrained"] else "without"
             msg = f"{folder}: the run began {state} a pre-trained encoder; continue it {state} one"
             raise ValueError(msg)
         self.step = about["step"]
+
+
+def build_optimizers(
+    parameters: Mapping[str, nn.Parameter], train: DetectorTrainConfig, encoder_scale: float
+) -> list[torch.optim.Optimizer]:
+    """The optimizers of a run; each group's ``peak`` is its rate where the curve is highest.
+
+    Args:
+        parameters: the detector's, by name.
+        train: the run.
+        encoder_scale: the encoder's rates in units of the others'.
+
+    Raises:
+        ValueError: ``train.optimizer`` is not known.
+    """
+    if train.optimizer not in ("adamw", "muon"):
+        msg = f"optimizer: expected 'adamw' or 'muon', found {train.optimizer!r}"
+        raise ValueError(msg)
+    groups: dict[bool, list[dict[str, Any]]] = {True: [], False: []}
+    for by_muon in (True, False):
+        for in_encoder in (True, False):
+            chosen = [
+                parameter
+                for name, parameter in parameters.items()
+                if name.startswith("encoder.") == in_encoder
+                and by_muon == (train.optimizer == "muon" and _is_inner(name, parameter))
+            ]
+            rate = train.adamw_lr if train.optimizer == "muon" and not by_muon else train.lr
+            peak = rate * (encoder_scale if in_encoder else 1)
+            if chosen:
+                groups[by_muon].append({"params": chosen, "peak": peak})
+    optimizers: list[torch.optim.Optimizer] = [
+        torch.optim.AdamW(
+            groups[False], lr=train.lr, betas=(0.9, 0.99), weight_decay=train.weight_decay
+        )
+    ]
+    if groups[True]:
+        optimizers.append(Muon(groups[True], lr=train.lr, weight_decay=train.weight_decay))
+    return optimizers
+
+
+def _is_inner(name: str, parameter: Tensor) -> bool:
+    return parameter.ndim == 4 and not name.endswith(("stem.weight", "head.weight"))
 
 
 def learning_rate(config: DetectorTrainConfig, step: int) -> float:
@@ -313,7 +362,7 @@ def train(
     run: Path,
     *,
     minutes: float = math.inf,
-    save_every_s: float = 300.0,
+    save_every_s: float = 180.0,
 ) -> None:
     """Take steps until the recipe's last one or for ``minutes``, with a log and checkpoints."""
     run.mkdir(parents=True, exist_ok=True)
@@ -340,20 +389,41 @@ def train(
     trainer.save(run / "checkpoint")
 
 
+def open_batches(
+    recipe: Recipe, bank: Path | None, cache: Path | None, elements: Path | None
+) -> SampleBatches | BankBatches:
+    """The batches of a recipe: out of a bank, or drawn from a cache while training goes on."""
+    if bank is not None:
+        train = recipe.train
+        found = Bank.open(bank)
+        sys.stderr.write(f"{len(found.samples)} samples in {bank}\n")
+        return BankBatches(
+            found, batch=train.batch, crop_px=train.crop_px, seed=train.seed, steps=train.steps
+        )
+    assert cache is not None, "the command line asks for one of both"
+    library = open_library(elements, held_out=False)
+    sys.stderr.write(f"{len(library.fonts)} fonts, {len(library.elements)} elements\n")
+    return SampleBatches(PhotoSource.open(cache), library, recipe)
+
+
 def main() -> None:
     """Train from the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("recipe", type=Path)
-    parser.add_argument("--cache", type=Path, required=True, help="folder of training.data")
+    parser.add_argument("--cache", type=Path, help="folder of training.data; or --bank")
     parser.add_argument("--run", type=Path, required=True, help="folder for checkpoints and log")
     parser.add_argument("--elements", type=Path, help="folder of damage elements (grey PNG)")
+    parser.add_argument("--bank", type=Path, help="samples of training.synthesis.bank")
     parser.add_argument("--encoder", type=Path, help="pre-trained encoder of training.byol")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--minutes", type=float, default=math.inf, help="stop after this long")
-    parser.add_argument("--save-every", type=float, default=300, help="seconds")
+    parser.add_argument("--save-every", type=float, default=180, help="seconds")
     options = parser.parse_args()
 
+    if (options.cache is None) == (options.bank is None):
+        parser.error("pass either --cache (and --elements) or --bank")
     recipe = read_recipe(options.recipe)
+    keep_freed_memory()
     torch.set_num_threads(recipe.train.threads)
     cv2.setNumThreads(recipe.train.threads)
     encoder = None
@@ -364,11 +434,14 @@ def main() -> None:
     trainer = DetectorTrainer(recipe, torch.device(options.device), encoder)
     if (checkpoint := find_checkpoint(options.run)) is not None:
         trainer.load(checkpoint)
-    source = PhotoSource.open(options.cache)
-    library = open_library(options.elements, held_out=False)
-    sys.stderr.write(f"{len(library.fonts)} fonts, {len(library.elements)} elements\n")
-    batches = SampleBatches(source, library, recipe).follow(trainer.step)
-    train(trainer, batches, options.run, minutes=options.minutes, save_every_s=options.save_every)
+    batches = open_batches(recipe, options.bank, options.cache, options.elements)
+    train(
+        trainer,
+        batches.follow(trainer.step),
+        options.run,
+        minutes=options.minutes,
+        save_every_s=options.save_every,
+    )
     digest = export_detector(options.run / "checkpoint", options.run / "detect.safetensors")
     sys.stdout.write(digest + "\n")
 

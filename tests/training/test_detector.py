@@ -120,9 +120,49 @@ def test_a_pretrained_encoder_starts_as_it_is_and_learns_more_slowly() -> None:
     for name, tensor in encoder.items():
         assert torch.equal(trainer.model.encoder.state_dict()[name], tensor)
     trainer.take_step(*batches()[0])
-    inner, outer = trainer.optimizer.param_groups
+    (optimizer,) = trainer.optimizers
+    inner, outer = optimizer.param_groups
     assert inner["lr"] == pytest.approx(TINY.train.encoder_lr * outer["lr"])
     assert len(inner["params"]) == len(list(trainer.model.encoder.parameters()))
+
+
+def test_muon_trains_the_inner_convolutions_and_adamw_the_rest() -> None:
+    train_config = replace(TINY.train, optimizer="muon", lr=0.02, adamw_lr=0.01, encoder_lr=0.5)
+    encoder = Encoder(SMALL).state_dict()
+    trainer = DetectorTrainer(replace(TINY, train=train_config), torch.device("cpu"), encoder)
+    names = {parameter: name for name, parameter in trainer.parameters.items()}
+    seen: dict[str, tuple[str, float]] = {}
+    for optimizer in trainer.optimizers:
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                seen[names[parameter]] = (type(optimizer).__name__, group["peak"])
+    assert seen.keys() == trainer.parameters.keys()
+    assert seen["encoder.stem.weight"] == ("AdamW", 0.005)
+    assert seen["head.weight"] == ("AdamW", 0.01)
+    assert seen["ups.0.bias"] == ("AdamW", 0.01)
+    assert seen["encoder.downs.0.weight"] == ("Muon", 0.01)
+    assert seen["ups.0.weight"] == ("Muon", 0.02)
+    with pytest.raises(ValueError, match="sgd"):
+        DetectorTrainer(
+            replace(TINY, train=replace(train_config, optimizer="sgd")), torch.device("cpu")
+        )
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_every_optimizer_resumes_to_the_bit(optimizer: str, tmp_path: Path) -> None:
+    recipe = replace(TINY, train=replace(TINY.train, optimizer=optimizer))
+    through, first, resumed = (DetectorTrainer(recipe, torch.device("cpu")) for _ in range(3))
+    every = list(batches(recipe).follow(0))
+    for batch in every:
+        through.take_step(*batch)
+    for batch in every[:3]:
+        first.take_step(*batch)
+    first.save(tmp_path / "checkpoint")
+    resumed.load(tmp_path / "checkpoint")
+    for batch in every[3:]:
+        resumed.take_step(*batch)
+    for name, tensor in through.model.state_dict().items():
+        assert torch.equal(tensor, resumed.model.state_dict()[name]), name
 
 
 def test_a_run_is_not_continued_with_another_start(tmp_path: Path) -> None:

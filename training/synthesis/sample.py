@@ -40,6 +40,9 @@ class SynthesisConfig:
     """Share of damaged samples that get writing (one or two)."""
     watermark: float = 0.35
     """Share of damaged samples that get a watermark."""
+    untouched: float = 0.4
+    """Share of the samples without damage that are neither aged nor compressed again: a photograph
+    as it is must be recognised as sound before any other."""
     negative: float = 0.3
     """Share of samples, clean or damaged, with a hard negative; half of the clean ones get one."""
 
@@ -98,17 +101,20 @@ def synthesise(
     """
     canvas = Canvas(photo.astype(np.float32), rng)
     painted: list[str] = []
+    untouched = False
     if classes is None:
         clean = rng.random() < config.clean
         chances = {"scratch": config.scratch, "text": config.text, "watermark": config.watermark}
         drawn = [name for name, chance in chances.items() if rng.random() < chance]
         classes = [] if clean else drawn or ["scratch"]
+        untouched = clean and rng.random() < config.untouched
         negative = rng.random() < (0.5 if clean else config.negative)
     else:
         negative = rng.random() < config.negative
     if negative:
         painted.append("-" + paint_negative(canvas, library.fonts))
-    canvas.image = age(canvas.image, rng)
+    if not untouched:
+        canvas.image = age(canvas.image, rng)
     for name in rng.permutation(list(classes)).tolist() if classes else []:
         if name == "scratch":
             for _ in range(int(rng.choice([1, 1, 2, 3]))):
@@ -118,7 +124,8 @@ def synthesise(
                 painted.append(paint_text(canvas, library.fonts))
         else:
             painted.append(paint_watermark(canvas, library.fonts))
-    image = np.clip(np.rint(finish(canvas.image, rng)), 0, 255).astype(np.uint8)
+    last = canvas.image if untouched else finish(canvas.image, rng)
+    image = np.clip(np.rint(last), 0, 255).astype(np.uint8)
     return Sample(image, canvas.targets, tuple(painted))
 
 

@@ -1,0 +1,128 @@
+"""A bank of samples: packing, growing after a break, and batches that depend on the step alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from training.allocator import keep_freed_memory
+from training.synthesis.bank import Bank, BankBatches, extend_bank, pack, unpack_target
+from training.synthesis.sample import (
+    Library,
+    PhotoSource,
+    Sample,
+    SynthesisConfig,
+    draw_sample,
+)
+
+SIDE = 48
+CONFIG = SynthesisConfig(clean=0.2)
+
+
+def source() -> PhotoSource:
+    rng = np.random.default_rng(0)
+    pixels = np.sort(rng.integers(90, 150, (64, 64, 3), np.uint8), axis=0)
+    return PhotoSource(pixels.reshape(-1), np.array([[0, 64, 64]]))
+
+
+def draw(folder: Path, samples: int, seed: int = 3) -> list[int]:
+    return list(
+        extend_bank(folder, source(), Library(), CONFIG, size_px=SIDE, seed=seed, samples=samples)
+    )
+
+
+def batches(folder: Path, steps: int = 6) -> BankBatches:
+    return BankBatches(Bank.open(folder), batch=4, crop_px=32, seed=1, steps=steps)
+
+
+def test_packing_loses_nothing() -> None:
+    rng = np.random.default_rng(1)
+    image = rng.integers(0, 256, (5, 7, 3), np.uint8)
+    target = rng.choice(np.array([0, 1, 255], np.uint8), (3, 5, 7))
+    packed = pack(Sample(image, target, ()))
+    assert packed.shape == (5, 7, 4)
+    assert np.array_equal(packed[..., :3], image)
+    assert np.array_equal(unpack_target(packed[..., 3]), target)
+
+
+def test_a_bank_goes_on_where_it_was_broken_off(tmp_path: Path) -> None:
+    draw(tmp_path / "whole", 5)
+    assert draw(tmp_path / "broken", 3) == [1, 2, 3]
+    with (tmp_path / "broken" / "samples.bin").open("ab") as file:
+        file.write(b"half a sample")
+    assert len(Bank.open(tmp_path / "broken").samples) == 3
+    assert draw(tmp_path / "broken", 5) == [4, 5]
+    whole, broken = (Bank.open(tmp_path / name).samples for name in ("whole", "broken"))
+    assert np.array_equal(whole, broken)
+    fourth = draw_sample(source(), Library(), CONFIG, SIDE, (3, 4))
+    assert np.array_equal(whole[4], pack(fourth))
+
+
+def test_other_settings_and_empty_banks_are_refused(tmp_path: Path) -> None:
+    draw(tmp_path, 0)
+    with pytest.raises(ValueError, match="no samples"):
+        Bank.open(tmp_path)
+    with pytest.raises(ValueError, match="expected"):
+        draw(tmp_path, 1, seed=4)
+
+
+def test_crops_must_fit_into_the_samples(tmp_path: Path) -> None:
+    draw(tmp_path, 1)
+    with pytest.raises(ValueError, match="48 px wide, expected 64"):
+        BankBatches(Bank.open(tmp_path), batch=1, crop_px=64, seed=1, steps=1)
+
+
+def test_batches_depend_on_the_step_alone(tmp_path: Path) -> None:
+    draw(tmp_path, 6)
+    images, targets = batches(tmp_path)[4]
+    # Read after other steps and other passes over the bank.
+    other = batches(tmp_path)
+    later = [other[step] for step in (0, 5, 1, 4)]
+    assert torch.equal(later[3][0], images) and torch.equal(later[3][1], targets)
+    assert images.shape == targets.shape == (4, 3, 32, 32)
+    assert images.dtype == torch.float32 and targets.dtype == torch.uint8
+    assert float(images.min()) >= -1 and float(images.max()) <= 1
+    assert set(targets.unique().tolist()) <= {0, 1, 255}
+    rest = list(batches(tmp_path).follow(4))
+    assert len(rest) == 2 and torch.equal(rest[0][0], images)
+
+
+def test_one_pass_shows_every_sample_once() -> None:
+    samples = np.zeros((16, 32, 32, 4), np.uint8)
+    for number, sample in enumerate(samples):
+        sample[0, :number, 3] = 1
+    found = BankBatches(Bank(samples), batch=4, crop_px=32, seed=1, steps=8)
+    marked = [int(plane.sum()) for _, targets in found.follow(0) for plane in targets[:, 0]]
+    assert sorted(marked[:16]) == sorted(marked[16:]) == list(range(16))
+    assert marked[:16] != marked[16:]
+
+
+def test_targets_are_cut_and_mirrored_with_the_picture() -> None:
+    samples = np.zeros((8, 48, 48, 4), np.uint8)
+    rng = np.random.default_rng(2)
+    samples[..., :3] = 60
+    for sample in samples:
+        row, column = rng.integers(16, 30, 2)
+        sample[row, column] = (200, 200, 200, 1)
+    found = BankBatches(Bank(samples), batch=8, crop_px=32, seed=1, steps=3)
+    for images, targets in found.follow(0):
+        bright = images[:, 0] > images[:, 0].amin((1, 2), keepdim=True) + 0.5
+        assert torch.equal(bright, targets[:, 0] == 1)
+        assert bright.flatten(1).sum(1).tolist() == [1] * 8
+        assert not targets[:, 1:].any()
+
+
+def test_writing_is_never_mirrored() -> None:
+    samples = np.zeros((4, 32, 32, 4), np.uint8)
+    samples[..., :3] = np.linspace(20, 200, 32, dtype=np.uint8)[:, None]
+    samples[:, 8:12, 8:12, 3] = 1 << 2
+    found = BankBatches(Bank(samples), batch=4, crop_px=32, seed=1, steps=4)
+    for images, _ in found.follow(0):
+        assert bool((images[..., -1] > images[..., 0]).all())
+
+
+def test_freed_memory_is_kept_or_left_alone() -> None:
+    assert keep_freed_memory() in (True, False)
