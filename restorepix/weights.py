@@ -27,8 +27,8 @@ from restorepix.errors import (
     WeightsError,
 )
 from restorepix.models.header import TensorSpec, read_header
-from restorepix.models.lab.catalogue import LAB_MODELS, describe_training
-from restorepix.models.registry import Architecture, Kind, find_architecture
+from restorepix.models.lab.catalogue import LAB_MODELS, METHODS, describe_training
+from restorepix.models.registry import METHOD, Architecture, Kind, find_architecture
 
 REPO_VARIABLE: Final = "RESTOREPIX_WEIGHTS_REPO"
 """Environment variable that names another Hub repository: OWNER/NAME or OWNER/NAME@REVISION."""
@@ -106,11 +106,12 @@ class Place:
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """A weights file that was found, with what its header says."""
+    """A weights file that was found, with what its header says; or a method that needs none."""
 
     path: Path
+    """Where it is; of a method without weights its name."""
     sha256: str
-    """Hexadecimal digest of the whole file."""
+    """Hexadecimal digest of the whole file; of a method without weights that of its name."""
     architecture: Architecture
     config: Mapping[str, Any]
     """What the architecture is built from."""
@@ -185,6 +186,8 @@ def find_model(name: str) -> Model:
         UsageError: there is none.
     """
     models = list_models()
+    if name in METHODS:
+        raise UsageError(f"{name} is a method without weights: pass it to --model as it is.")
     if name not in models:
         raise UsageError(f"no model is called {name!r}; there are {', '.join(models)}.")
     return models[name]
@@ -292,8 +295,8 @@ def find_weights(
     """Find and check a weights file without loading it.
 
     Args:
-        weights: a file, or the name of a model of the manifest where there is no such file; None
-            for the model ``name``.
+        weights: a file, or where there is no such file the name of a model of the manifest or of a
+            method without weights; None for the model ``name``.
         name: key in the manifest.
         kind: what it is wanted for.
         download: fetch a model that is missing.
@@ -309,6 +312,8 @@ def find_weights(
     if weights is not None:
         models = list_models() if weights.name == str(weights) and not weights.exists() else {}
         if str(weights) not in models:
+            if str(weights) in METHODS and not weights.exists() and kind == "inpainter":
+                return describe_method(str(weights))
             if str(weights) in LAB_MODELS and not weights.exists():
                 raise MissingWeightsError(
                     f"{weights}: no weights of this system are published or on this machine. "
@@ -321,6 +326,12 @@ def find_weights(
     if place is None:
         place = fetch_model(model, download=download, repo=repo, progress=progress)
     return check_model(model, place)
+
+
+def describe_method(name: str) -> WeightsFile:
+    """A method of ``METHODS`` in the place of a weights file."""
+    digest = hashlib.sha256(f"restorepix method {name}".encode()).hexdigest()
+    return WeightsFile(Path(name), digest, METHOD, {"method": name}, {})
 
 
 def check_model(model: Model, place: Place) -> WeightsFile:

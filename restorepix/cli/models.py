@@ -48,13 +48,15 @@ def list_command(
     log_file: LogFile = None,
     debug: Debug = False,
 ) -> None:
-    """List every model that this version knows, and where its weights are."""
+    """List every model that this version knows, where its weights are, and methods without."""
     with report_errors(debug):
+        from restorepix.models.lab.catalogue import LAB_MODELS, METHODS
         from restorepix.weights import find_own_cache, list_models
 
         talk = Talk(quiet=False, as_json=as_json)
         models = list(list_models().values())
         records = [_describe(model, weights_repo) for model in models]
+        records += [_describe_method(name) for name in METHODS]
         if as_json:
             for record in records:
                 talk.emit(record)
@@ -63,15 +65,16 @@ def list_command(
             return
         rows = [("NAME", "STATE", "SIZE", "KIND", "SHA-256", "WHERE")]
         for record in records:
+            weightless = record["state"] == "built-in"
             where = record["path"] or record["repo"] or "nowhere yet"
             rows.append(
                 (
                     record["model"],
                     record["state"],
-                    f"{record['size'] / 1e6:.1f} MB",
+                    "-" if weightless else f"{record['size'] / 1e6:.1f} MB",
                     record["kind"],
-                    record["sha256"][:12],
-                    where,
+                    "-" if weightless else record["sha256"][:12],
+                    f"needs no weights ({METHODS[record['model']]})" if weightless else where,
                 )
             )
         widths = [max(len(row[column]) for row in rows) for column in range(5)]
@@ -80,6 +83,10 @@ def list_command(
             write_line("  ".join([*cells, row[5]]))
         if not any(record["repo"] for record in records):
             talk.say(UNPUBLISHED)
+        if untrained := [name for name in LAB_MODELS if name not in list_models()]:
+            talk.say(
+                f"no weights yet: {', '.join(untrained)} (fix --model NAME says how to train them)"
+            )
         talk.say(f"cache of models pull --from: {find_own_cache()}", detail=True)
 
 
@@ -252,6 +259,22 @@ def _describe(model: Model, weights_repo: str | None) -> dict[str, Any]:
         "sha256": model.sha256,
         "repo": None if repo is None else repo.name,
         "revision": None if repo is None else repo.revision,
+    }
+
+
+def _describe_method(name: str) -> dict[str, Any]:
+    from restorepix.weights import describe_method
+
+    return {
+        "model": name,
+        "state": "built-in",
+        "path": None,
+        "kind": "inpainter",
+        "architecture": "method",
+        "size": 0,
+        "sha256": describe_method(name).sha256,
+        "repo": None,
+        "revision": None,
     }
 
 

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 from restorepix.errors import WeightsError
 from restorepix.models.header import Header, TensorSpec
-from restorepix.models.lab.catalogue import LAB_MODELS
+from restorepix.models.lab.catalogue import LAB_MODELS, build_method
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -68,6 +68,8 @@ class Architecture:
     Raises TypeError, ValueError or RuntimeError when it cannot."""
     float32: bool = False
     """Whether it must run in float32 throughout, where ours would run in bfloat16."""
+    weightless: bool = False
+    """Whether it has nothing to load: the config says all."""
 
 
 def _build_two_stage(config: Mapping[str, Any]) -> nn.Module:
@@ -117,6 +119,10 @@ LAMA: Final = Architecture(
 
 SPANDREL: Final = "spandrel"
 """What a file is called that the package spandrel is left to recognise."""
+
+METHOD: Final = Architecture("method", "inpainter", build_method, float32=True, weightless=True)
+"""What learns nothing, by its name in :data:`restorepix.models.lab.catalogue.METHODS`. No file can
+name it."""
 
 _BUILT_IN: Final = (
     Architecture(TWO_STAGE, "inpainter", _build_two_stage),
@@ -256,7 +262,7 @@ def load_network(
     """Build a network and load a checked file into it, strictly.
 
     Args:
-        path: the safetensors file.
+        path: the safetensors file; not read for an architecture without weights.
         architecture: as :func:`find_architecture` found it.
         config: likewise.
         tensors: what the header says of its tensors.
@@ -271,6 +277,8 @@ def load_network(
     from safetensors import SafetensorError
     from safetensors.torch import load_file  # pyright: ignore[reportUnknownVariableType]
 
+    if architecture.weightless:
+        return architecture.build(config).eval()
     network = None
     if architecture.adopt is None:
         network = _build(path, architecture, config, tensors)

@@ -1,4 +1,4 @@
-"""Every trained system of the laboratory by name, and how each is built; imports no torch.
+"""Every system of the laboratory by name, trained or not, and how each is built; imports no torch.
 
 Few of them have weights that are small and good enough to publish. A name without weights is no
 mistake of the user's: ``describe_training`` says how to make them.
@@ -96,6 +96,22 @@ _MODELS: Final = (
 
 LAB_MODELS: Final[Mapping[str, LabModel]] = {model.name: model for model in _MODELS}
 """Systems by name."""
+
+
+METHODS: Final[Mapping[str, str]] = {
+    "telea": "Telea, J. Graphics Tools 2004, by OpenCV",
+    "ns": "Bertalmio et al., CVPR 2001, by OpenCV",
+    "pull-push": "the smooth fill that the default inpainter starts from",
+    "patchmatch": "Barnes et al., SIGGRAPH 2009; Wexler et al., PAMI 2007",
+}
+"""Methods without weights, and whose they are; ``restorepix.models.lab.methods`` has them."""
+
+
+def build_method(config: Mapping[str, Any]) -> nn.Module:
+    """The method that ``config["method"]`` names, called like a network."""
+    from restorepix.models.lab.methods import MethodInpainter
+
+    return MethodInpainter(str(config["method"]))
 
 
 def describe_training(name: str) -> str:
