@@ -19,6 +19,8 @@ _MAX_DILATE = 100_000
 """Wider than any picture that is decoded by default is high."""
 _MAX_JOBS = 1024
 _MAX_TIMEOUT_S = 7 * 24 * 3600
+DEFAULT_TIMEOUT_S = 300.0
+"""Seconds after which a disk or store that does not answer is given up."""
 
 
 @dataclass(frozen=True)
@@ -89,8 +91,8 @@ class DetectOptions:
     """Look only here; empty for everywhere."""
     ignore_regions: tuple[Region, ...] = ()
     """Never mark anything here."""
-    min_area: int = 6
-    """Smallest piece of damage in pixels, before its margin."""
+    min_area: int | None = None
+    """Smallest piece of damage in pixels, before its margin; None for what the weights say."""
     dilate: int = 0
     """Pixels by which pieces grow beyond their own margin."""
     infrared: Path | None = None
@@ -191,7 +193,7 @@ class RestoreOptions:
     cores by ``jobs``."""
     jobs: int | None = None
     """Photographs in hand at a time, or None for one per core."""
-    timeout_s: float = 300.0
+    timeout_s: float = DEFAULT_TIMEOUT_S
     """Seconds after which a file that does not answer is given up."""
 
     def __post_init__(self) -> None:

@@ -60,7 +60,7 @@ MinArea = Annotated[
     int | None,
     typer.Option(
         metavar="PX",
-        help=f"Leave smaller pieces alone. Default: {DETECT_DEFAULTS.min_area}.",
+        help="Leave smaller pieces alone. Default: what the weights say of each class.",
         rich_help_panel=DETECTION,
         show_default=False,
     ),
@@ -143,7 +143,7 @@ def read_detection(
         ignore_regions=tuple(
             Region.parse(text, "--ignore-region") for text in ignore_regions or ()
         ),
-        min_area=defaults.min_area if min_area is None else min_area,
+        min_area=min_area,
         dilate=dilate,
         infrared=infrared,
         weights=detector,

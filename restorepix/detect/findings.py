@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import cv2
 import numpy as np
@@ -19,9 +19,19 @@ MARGIN_PX: Final[Mapping[DamageClass, int]] = {"scratch": 2, "text": 2, "waterma
 rings of JPEG are damage too. Larger pictures are softer: one pixel more from 4 megapixels, two
 from 16. A guess from looking at masks over synthesised damage."""
 
-GROW: Final = 0.5
-"""A piece grows from pixels at the threshold over neighbours down to this share of it
-(hysteresis, as of Canny 1986)."""
+
+class Marking(NamedTuple):
+    """How pieces of one class are cut out of its map; the header of weights says it for each."""
+
+    grow: float = 0.5
+    """A piece grows from pixels at the threshold over neighbours down to this share of it
+    (hysteresis, as of Canny 1986)."""
+    min_area: int = 6
+    """Smallest piece in pixels, before its margin, unless the options name one."""
+
+
+DEFAULT_MARKING: Final = Marking()
+"""That of weights whose header says nothing."""
 
 MIN_CONFIDENCE: Final = 0.6
 """A class whose pieces are believed less than this on average is listed as needing review."""
@@ -39,7 +49,7 @@ class PageFindings:
     detected: Mapping[DamageClass, ClassFinding]
     components: tuple[Mapping[str, Any], ...]
     """Each piece: ``class``, ``box`` (left, top, width, height in pixels, without margin),
-    ``pixels`` and ``confidence`` (mean probability)."""
+    ``pixels`` and ``confidence`` (mean probability of those at the threshold or above)."""
 
 
 def find_damage(
@@ -48,6 +58,7 @@ def find_damage(
     *,
     page: int = 0,
     extra: BoolMask | None = None,
+    markings: Mapping[DamageClass, Marking] | None = None,
 ) -> PageFindings:
     """Turn maps into a mask and its pieces.
 
@@ -56,6 +67,7 @@ def find_damage(
         options: thresholds, regions, smallest area.
         page: its number, for the components.
         extra: (H, W) bool of what is known as scratch from elsewhere (infrared).
+        markings: what the weights say of a class; None or a missing class for the default.
     """
     first = next(iter(maps.values()))
     height, width = first.shape
@@ -66,7 +78,8 @@ def find_damage(
     for name, probability in maps.items():
         if extra is not None and name == "scratch":
             probability = np.maximum(probability, extra.astype(np.uint8) * np.uint8(255))
-        found = _find_pieces(probability, options.threshold, options.min_area, allowed)
+        marking = (markings or {}).get(name, DEFAULT_MARKING)
+        found = _find_pieces(probability, options, marking, allowed)
         if found is None:
             detected[name] = ClassFinding(0, 0.0)
             continue
@@ -90,20 +103,26 @@ def find_damage(
     return PageFindings(total, detected, tuple(components))
 
 
-def find_pixels(probability: npt.NDArray[np.uint8], options: DetectOptions) -> BoolMask:
+def find_pixels(
+    probability: npt.NDArray[np.uint8], options: DetectOptions, marking: Marking = DEFAULT_MARKING
+) -> BoolMask:
     """Return the pixels of the pieces of one class, (H, W) bool, without margins or regions."""
-    found = _find_pieces(probability, options.threshold, options.min_area, None)
+    found = _find_pieces(probability, options, marking, None)
     return np.zeros(probability.shape, np.bool_) if found is None else found[0]
 
 
 def _find_pieces(
-    probability: npt.NDArray[np.uint8], threshold: float, min_area: int, allowed: BoolMask | None
+    probability: npt.NDArray[np.uint8],
+    options: DetectOptions,
+    marking: Marking,
+    allowed: BoolMask | None,
 ) -> tuple[BoolMask, npt.NDArray[np.int64], npt.NDArray[np.float64], npt.NDArray[np.int32]] | None:
-    """Pixels, and of each piece area, mean probability and box; None when there is no piece."""
-    high = max(1, round(threshold * 255))
+    """Pixels, and of each piece area, confidence and box; None when there is no piece."""
+    min_area = marking.min_area if options.min_area is None else options.min_area
+    high = max(1, round(options.threshold * 255))
     if int(probability.max(initial=0)) < high:
         return None
-    low = probability >= max(1, round(threshold * GROW * 255))
+    low = probability >= max(1, round(options.threshold * marking.grow * 255))
     if allowed is not None:
         low &= allowed
     found = cv2.connectedComponentsWithStats(low.view(np.uint8), connectivity=8, ltype=cv2.CV_32S)
@@ -111,17 +130,19 @@ def _find_pieces(
     labels, stats = np.asarray(found[1], np.int32), np.asarray(found[2], np.int32)
     areas = stats[:, cv2.CC_STAT_AREA].astype(np.int64)
     keep = np.zeros(count, np.bool_)
-    keep[labels[(probability >= high) & low]] = True
+    sure = (probability >= high) & low
+    keep[labels[sure]] = True
     keep &= areas >= min_area
     keep[0] = False
     if not keep.any():
         return None
-    # Background rows are most of the picture: sums only over the pixels of pieces.
     inside = low & keep[labels]
+    # Background is most of the picture: sums only over the pixels that are sure.
+    owners = labels[sure]
     sums: npt.NDArray[Any] = np.bincount(
-        labels[inside], weights=probability[inside].astype(np.float64), minlength=count
+        owners, weights=probability[sure].astype(np.float64), minlength=count
     )
-    means = sums[keep] / areas[keep] / 255
+    means = sums[keep] / np.bincount(owners, minlength=count)[keep] / 255
     boxes = stats[keep][:, [cv2.CC_STAT_LEFT, cv2.CC_STAT_TOP,
                             cv2.CC_STAT_WIDTH, cv2.CC_STAT_HEIGHT]]  # fmt: skip
     return inside, areas[keep], means, boxes.astype(np.int32)

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from restorepix.color import page_to_rgb
-from restorepix.detect.findings import PageFindings, find_damage, review_confidence
+from restorepix.detect.findings import Marking, PageFindings, find_damage, review_confidence
 from restorepix.detect.infrared import (
     InfraredMask,
     find_infrared,
@@ -19,7 +19,7 @@ from restorepix.detect.infrared import (
     read_plane,
 )
 from restorepix.detect.pages import judge_picture
-from restorepix.detect.weights import check_detector, find_detector
+from restorepix.detect.weights import check_detector, find_detector, read_markings
 from restorepix.errors import MaskError
 from restorepix.formats import read_photo
 from restorepix.masks import (
@@ -58,6 +58,7 @@ class Finder:
         weights_sha256: str,
         max_mpixels: float,
         force: bool = False,
+        markings: Mapping[DamageClass, Marking] | None = None,
     ) -> None:
         """Find with a scanner, as the options say.
 
@@ -67,10 +68,11 @@ class Finder:
             weights_sha256: SHA-256 in hex of the detector's weights.
             max_mpixels: largest mask or infrared plane to decode, in million pixels.
             force: mark damage in pictures that seem to be no photographs too.
+            markings: what the weights say of how pieces of each class are cut out.
         """
         self.weights_sha256 = weights_sha256
         self._scanner, self._options, self._force = scanner, options, force
-        self._max_mpixels = max_mpixels
+        self._max_mpixels, self._markings = max_mpixels, markings
 
     def find(self, photo: Photo, name: str, given: EffectiveMask | None = None) -> FoundMask:
         """Return what is damaged in a photograph, united with what a user marked.
@@ -137,7 +139,8 @@ class Finder:
 
         maps = pick_maps(self._scanner.scan(read, size), self._options.classes)
         typed: dict[DamageClass, Maps] = {kind: maps[kind] for kind in self._options.classes}
-        return find_damage(typed, self._options, page=number, extra=extra), notes
+        found = find_damage(typed, self._options, page=number, extra=extra, markings=self._markings)
+        return found, notes
 
     def _read_infrared(
         self, photo: Photo, page: Page, plane_page: int | None, name: str
@@ -261,6 +264,7 @@ def build_finder(options: RestoreOptions) -> Finder:
         weights_sha256=found.sha256,
         max_mpixels=options.max_mpixels,
         force=options.force,
+        markings=read_markings(found.path),
     )
 
 

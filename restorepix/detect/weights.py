@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Final
+import json
+from pathlib import Path
+from typing import Any, Final, cast, get_args
 
-from restorepix.errors import UsageError
-from restorepix.options import DetectOptions, RestoreOptions
+from restorepix.detect.findings import Marking
+from restorepix.errors import UsageError, WeightsError
+from restorepix.models.header import read_header
+from restorepix.options import DamageClass, DetectOptions, RestoreOptions
 from restorepix.weights import WeightsFile, find_weights, list_models
 
 DETECTOR_MODEL: Final = "detect"
@@ -36,3 +40,32 @@ def check_detector(options: DetectOptions) -> None:
             "--mask with a mask file or a folder of masks, or --detector FILE with weights that "
             "training/detector.py made."
         )
+
+
+def read_markings(path: Path) -> dict[DamageClass, Marking]:
+    """Return what the header of a detector's weights says of each class; empty for nothing.
+
+    The header's ``marking`` is a JSON object: by class ``grow`` and ``min_area``, as
+    :class:`restorepix.detect.findings.Marking` has them. The thresholds are in the weights: 0.5 is
+    where sensitivity ``normal`` begins a piece (training/calibrate.py).
+
+    Raises:
+        WeightsError: it is there and means something else.
+    """
+    with path.open("rb") as file:
+        text = read_header(path, file).metadata.get("marking", "{}")
+    markings: dict[DamageClass, Marking] = {}
+    try:
+        tables = cast("dict[DamageClass, dict[str, Any]]", json.loads(text))
+        for name, table in tables.items():
+            marking = Marking(**table)
+            share, area = float(marking.grow), int(marking.min_area)
+            if name not in get_args(DamageClass) or not (0 < share <= 1 <= area):
+                raise ValueError(name)
+            markings[name] = Marking(share, area)
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        raise WeightsError(
+            f"{path}: the header's marking is {text[:80]!r}, expected for some of the classes grow "
+            "(above 0, at most 1) and min_area (1 or more). Export the weights again."
+        ) from error
+    return markings

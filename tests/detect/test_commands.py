@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -190,7 +192,8 @@ def test_detection_options_beside_a_mask_need_detect(here: Path) -> None:
     assert result.exit_code == 2 and "--detect" in result.stderr
 
 
-def test_a_real_detector_file_is_loaded(here: Path, tmp_path: Path) -> None:
+def save_detector(path: Path, bias: float = -4.0, **about: str) -> None:
+    """A tiny detector that answers the same everywhere; ``bias`` is the logit of every class."""
     import torch
     from safetensors.torch import save_file
 
@@ -201,12 +204,91 @@ def test_a_real_detector_file_is_loaded(here: Path, tmp_path: Path) -> None:
     torch.manual_seed(0)
     encoder = {"channels": [8, 8, 16, 16], "depths": [1, 1, 1, 1]}
     network = Detector(DetectorConfig(encoder=EncoderConfig.from_mapping(encoder)))
-    about = {"architecture": NAME, "config": json.dumps({"encoder": encoder})}
-    save_file(network.state_dict(), tmp_path / "tiny.safetensors", about)
+    torch.nn.init.zeros_(network.head.weight)
+    torch.nn.init.constant_(network.head.bias, bias)  # type: ignore[arg-type]
+    config = json.dumps({"encoder": encoder})
+    save_file(network.state_dict(), path, {"architecture": NAME, "config": config, **about})
+
+
+def test_a_real_detector_file_is_loaded(here: Path) -> None:
+    save_detector(Path("tiny.safetensors"))
     result = call("mask", "photos", "-o", "masks", "--json", "--detector", "tiny.safetensors",
                   "--device", "cpu")  # fmt: skip
     assert result.exit_code == 0
-    assert not read_mask("masks/sub/a.png.png").any()  # fresh weights see nothing
+    assert not read_mask("masks/sub/a.png.png").any()
+
+
+@pytest.mark.parametrize("marking", [
+    "no JSON", "[]", '{"frogs": {}}', '{"text": {"grow": 0}}', '{"text": {"grow": 1.5}}',
+    '{"text": {"min_area": 0}}', '{"text": {"size": 3}}', '{"text": {"min_area": "many"}}',
+])  # fmt: skip
+def test_weights_that_say_nonsense_of_pieces_are_refused(here: Path, marking: str) -> None:
+    save_detector(Path("tiny.safetensors"), marking=marking)
+    result = call("mask", "photos", "-o", "masks", "--detector", "tiny.safetensors", "--device",
+                  "cpu")  # fmt: skip
+    assert result.exit_code != 0 and "tiny.safetensors: the header's marking" in result.stderr
+
+
+def bundle_detector(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bias: float, **about: str
+) -> str:
+    """A folder of weights as a package bundles them, with a detector; returns its sha256."""
+    from restorepix import weights
+
+    folder = tmp_path / "bundled"
+    folder.mkdir()
+    bundled = weights.find_weights_folder()
+    for model in weights.read_manifest(bundled).values():
+        if model.name != "detect":
+            shutil.copyfile(bundled / model.file, folder / model.file)
+    save_detector(folder / "detect.safetensors", bias, **about)
+    data = (folder / "detect.safetensors").read_bytes()
+    digest = hashlib.sha256(data).hexdigest()
+    entry = (
+        f'\n[models.detect]\nkind = "detector"\nfile = "detect.safetensors"\n'
+        f'sha256 = "{digest}"\nsize = {len(data)}\narchitecture = "restorepix-detector-1"\n'
+    )
+    manifest = (bundled / "manifest.toml").read_text("utf-8").partition("[models.detect]")[0]
+    (folder / "manifest.toml").write_text(manifest + entry, "utf-8")
+    monkeypatch.setattr(weights, "find_weights_folder", lambda: folder)
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "no-cache"))
+    return digest
+
+
+def test_bundled_weights_are_used_without_being_asked_for(
+    here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flat_inpainter: FlatInpainter
+) -> None:
+    monkeypatch.setattr(
+        pipeline, "load_network", lambda options: Network(flat_inpainter, "cpu", "e" * 64)
+    )
+    digest = bundle_detector(tmp_path, monkeypatch, -4.0)
+    before = Path("photos/sub/a.png").read_bytes()
+    result = call("fix", "photos", "-o", "out", "--device", "cpu", "--json")
+    assert result.exit_code == 0, result.stderr
+    assert Path("out/sub/a.png").read_bytes() == before  # nothing seen, nothing changed
+    journals = b"".join(path.read_bytes() for path in Path().rglob("*.jsonl"))
+    assert digest.encode() in journals + result.stdout.encode()
+
+
+def test_bundled_weights_that_see_damage_everywhere_repair_nothing(
+    here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flat_inpainter: FlatInpainter
+) -> None:
+    monkeypatch.setattr(
+        pipeline, "load_network", lambda options: Network(flat_inpainter, "cpu", "e" * 64)
+    )
+    bundle_detector(tmp_path, monkeypatch, 3.0)
+    before = Path("photos/sub/a.png").read_bytes()
+    result = call("fix", "photos", "-o", "out", "--device", "cpu", "--json")
+    record = next(json.loads(line) for line in result.stdout.splitlines() if "a.png" in line)
+    assert "25 %" in json.dumps(record)
+    assert not Path("out/sub/a.png").exists() or Path("out/sub/a.png").read_bytes() == before
+    # A smallest piece in the header beyond any picture leaves all of it alone.
+    area = json.dumps({name: {"min_area": 10**8} for name in ("scratch", "text")})
+    (tmp_path / "bundled" / "detect.safetensors").unlink()
+    save_detector(Path("tiny.safetensors"), 3.0, marking=area)
+    result = call("fix", "photos", "-o", "again", "--device", "cpu", "--detector",
+                  "tiny.safetensors")  # fmt: skip
+    assert result.exit_code == 0 and Path("again/sub/a.png").read_bytes() == before
 
 
 def test_previews_are_small_and_keep_thin_marks() -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from restorepix.detect.findings import (
     MARGIN_PX,
+    Marking,
     find_damage,
     paint_regions,
     review_confidence,
@@ -55,6 +56,25 @@ def test_sensitivity_moves_the_threshold(sensitivity: str, found: int) -> None:
     probability[10:14, 10:14] = 110
     options = DetectOptions(classes=("text",), sensitivity=sensitivity)
     assert len(find_damage({"text": probability}, options).components) == found
+
+
+def test_weights_say_how_pieces_grow_and_how_small_they_may_be() -> None:
+    probability = blank()
+    probability[10, 10:20] = 250
+    probability[10, 20:40] = 30
+    probability[40:42, 10:12] = 250
+    options = DetectOptions(classes=("scratch",))
+    default = find_damage({"scratch": probability}, options)
+    assert [one["pixels"] for one in default.components] == [10]
+    markings = {"scratch": Marking(grow=0.2, min_area=3)}
+    found = find_damage({"scratch": probability}, options, markings=markings)
+    # Confidence is that of the sure part, however far a piece grows.
+    assert [(one["pixels"], one["confidence"]) for one in found.components] == [
+        (30, 0.98), (4, 0.98)
+    ]  # fmt: skip
+    asked = DetectOptions(classes=("scratch",), min_area=5)
+    found = find_damage({"scratch": probability}, asked, markings=markings)
+    assert [one["pixels"] for one in found.components] == [30]
 
 
 def test_small_pieces_are_dropped() -> None:
