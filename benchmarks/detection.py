@@ -6,7 +6,9 @@ DATA holds the photographs of training/validation.txt and damage_elements/. Dama
 with fonts and elements that training never saw. Every method sees the same pictures. ``--photos``
 limits their number, ``--peers`` the methods (``none`` leaves only ours), ``--json`` writes all
 numbers. Ours is scored without the margin that masks get, at the threshold of the default
-sensitivity; each peer at the threshold that suits these pictures best.
+sensitivity; each peer at the threshold that suits these pictures best. ``--sweep`` prints instead
+what other thresholds of ours would give, for each class and share of clean photographs marked; they
+are chosen on other photographs (``training.calibrate``), never by this table.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,10 @@ import numpy.typing as npt
 
 from benchmarks.detection_peers import Peer, list_peers
 from benchmarks.detection_scores import TOLERANCE_PX, Counts
+from benchmarks.detection_sweep import SHIFT, format_table, sweep
 from benchmarks.machine import describe_setup
+from restorepix.detect.findings import Marking
+from restorepix.detect.weights import read_markings
 from restorepix.masks import DamageClass
 from restorepix.options import DetectOptions
 from training.data import read_rgb
@@ -39,6 +44,7 @@ SYNTHESIS = SynthesisConfig(negative=0.3)
 Rgb = npt.NDArray[np.uint8]
 Maps = npt.NDArray[np.uint8]
 Scan = Callable[[Rgb], Maps]
+Markings = Mapping[DamageClass, Marking]
 
 
 def build_sample(photo: Rgb, kind: str, library: Library, seed: Sequence[int]) -> Sample:
@@ -51,8 +57,8 @@ def build_sample(photo: Rgb, kind: str, library: Library, seed: Sequence[int]) -
     raise AssertionError(f"20 draws of {kind} left nothing to be seen on a photograph")
 
 
-def open_scanner(weights: Path, threads: int) -> Scan:
-    """Our detector as the command line runs it."""
+def open_scanner(weights: Path, threads: int, shift: float = 0.0) -> Scan:
+    """Our detector as the command line runs it; all logits lowered by ``shift``."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     import torch
 
@@ -64,6 +70,8 @@ def open_scanner(weights: Path, threads: int) -> Scan:
     torch.set_num_threads(1)
     found = check_file(weights, "detector")
     network = load_network(found.path, found.architecture, found.config, found.tensors)
+    if shift:
+        network.get_parameter("head.bias").data.sub_(shift)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     scanner = Scanner(network, device, dtype=choose_dtype(device), threads=threads)
 
@@ -73,22 +81,28 @@ def open_scanner(weights: Path, threads: int) -> Scan:
     return scan
 
 
-def mark(maps: Maps, kind: DamageClass, options: DetectOptions) -> npt.NDArray[np.bool_]:
+def mark(
+    maps: Maps, kind: DamageClass, options: DetectOptions, markings: Markings
+) -> npt.NDArray[np.bool_]:
     """Pieces of one class without margins."""
-    from restorepix.detect.findings import find_pixels
+    from restorepix.detect.findings import DEFAULT_MARKING, find_pixels
 
-    return find_pixels(maps[CLASSES.index(kind)], options)
+    marking = markings.get(kind, DEFAULT_MARKING)
+    return find_pixels(maps[CLASSES.index(kind)], options, marking)
 
 
 def score_ours(
-    samples: dict[str, list[Sample]], scan: Scan, options: DetectOptions
+    samples: Mapping[DamageClass, Sequence[Sample]],
+    scan: Scan,
+    options: DetectOptions,
+    markings: Markings,
 ) -> dict[str, dict[str, Any]]:
     """Rows of our detector for each class."""
     rows: dict[str, dict[str, Any]] = {}
     for kind in CLASSES:
         near, exact = Counts(), Counts()
         for sample in samples[kind]:
-            found = mark(scan(sample.image), kind, options)
+            found = mark(scan(sample.image), kind, options, markings)
             target = sample.target[CLASSES.index(kind)]
             near.add(found, target, TOLERANCE_PX)
             exact.add(found, target, 0)
@@ -148,6 +162,7 @@ def main() -> None:
     parser.add_argument("--photos", type=int, default=200)
     parser.add_argument("--peers", nargs="*", help="names, or none; default all that are installed")
     parser.add_argument("--sensitivity", default="normal")
+    parser.add_argument("--sweep", action="store_true", help="table of settings, nothing else")
     parser.add_argument("--textures", type=Path, help="folder of pictures that look damaged")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--seed", type=int, default=2026)
@@ -186,15 +201,23 @@ def main() -> None:
             f"{100 * row['worst_share']:.2f} %  untouched {100 * row['untouched']:.1f} %\n"
         )
 
+    if options.weights and options.sweep:
+        # Settings of the sweep are logits of the answer; calibrated weights answer 0 at theirs.
+        scan = open_scanner(options.weights, options.threads, shift=SHIFT)
+        table = sweep(scan, samples, photos)
+        sys.stdout.write(format_table(table, len(photos), (0.0, 0.005, 0.01, 0.02, 0.05, 0.1)))
+        return
     if options.weights:
         detect = DetectOptions(sensitivity=options.sensitivity)
         scan = open_scanner(options.weights, options.threads)
-        for kind, row in score_ours(samples, scan, detect).items():
+        markings = read_markings(options.weights)
+        for kind, row in score_ours(samples, scan, detect, markings).items():
             add(kind, "ours", row)
 
         def find(photo: Rgb) -> npt.NDArray[np.bool_]:
             maps = scan(photo)
-            return mark(maps, "scratch", detect) | mark(maps, "text", detect)
+            scratch, text = (mark(maps, k, detect, markings) for k in detect.classes)
+            return scratch | text
 
         add_clean("ours", score_clean(photos, find))
         if options.textures:

@@ -82,7 +82,7 @@ def main() -> None:
         run = options.runs / name.replace(" ", "-").lower()
         weights = train_arm(recipe, source, library, run, encoder)
         scan, detect = open_scanner(weights, 1), DetectOptions()
-        rows = score_ours(samples, scan, detect)
+        rows = score_ours(samples, scan, detect, {})
         clean = score_clean(photos, lambda photo, scan=scan: (scan(photo)[:2] >= 128).any(0))
         scores = " | ".join(f"{rows[kind]['f1']:.3f}" for kind in CLASSES)
         lines.append(f"| {name} | {scores} | {100 * clean['mean_share']:.3f} % |")

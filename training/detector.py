@@ -330,17 +330,27 @@ def learning_rate(config: DetectorTrainConfig, step: int) -> float:
     return config.lr_end + (config.lr - config.lr_end) * (1 + math.cos(math.pi * done)) / 2
 
 
-def export_detector(checkpoint: Path, out: Path) -> str:
+def export_detector(
+    checkpoint: Path, out: Path, *, begins: Mapping[str, float] | None = None, marking: str = ""
+) -> str:
     """Write the moving average of a checkpoint as float16 safetensors; returns its sha256.
+
+    Args:
+        checkpoint: folder written by a run.
+        out: file to write; its header carries architecture and config.
+        begins: by class, the logit from which on a pixel shall begin a piece of damage; all logits
+            of the class are lowered by it. None leaves them as they were trained.
+        marking: JSON for the header (``restorepix.detect.weights.read_markings``); empty for none.
 
     Raises:
         OverflowError: a weight does not fit into float16.
     """
     about = json.loads((checkpoint / "state.json").read_text())
-    half = {
-        name: tensor.to(torch.float16)
-        for name, tensor in load_file(checkpoint / "ema.safetensors").items()
-    }
+    average = load_file(checkpoint / "ema.safetensors")
+    for name, begin in (begins or {}).items():
+        first = 4 * CLASSES.index(name)  # the four pixels that the head's cell is shuffled to
+        average["head.bias"][first : first + 4] -= begin
+    half = {name: tensor.to(torch.float16) for name, tensor in average.items()}
     for name, tensor in half.items():
         if not bool(torch.isfinite(tensor).all()):
             msg = f"{checkpoint}: {name} does not fit into float16; train with more decay"
@@ -350,6 +360,7 @@ def export_detector(checkpoint: Path, out: Path) -> str:
         "config": json.dumps(about["detector"]),
         "classes": json.dumps(CLASSES),
         "step": str(about["step"]),
+        **({"marking": marking} if marking else {}),
     }
     out.parent.mkdir(parents=True, exist_ok=True)
     save_file(half, out, metadata=header)

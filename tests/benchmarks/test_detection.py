@@ -110,5 +110,5 @@ def test_samples_repeat_and_hold_their_class_alone() -> None:
 def test_ours_is_marked_without_margin() -> None:
     maps = np.zeros((3, 20, 20), np.uint8)
     maps[1, 5:10, 5:10] = 255
-    assert int(mark(maps, "text", DetectOptions()).sum()) == 25
-    assert not mark(maps, "scratch", DetectOptions()).any()
+    assert int(mark(maps, "text", DetectOptions(), {}).sum()) == 25
+    assert not mark(maps, "scratch", DetectOptions(), {}).any()

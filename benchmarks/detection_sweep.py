@@ -1,0 +1,159 @@
+"""What every choice of threshold, growth and smallest piece gives, on damaged and clean pictures.
+
+``benchmarks.detection --sweep`` prints the table, ``training.calibrate`` chooses from it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Final, NamedTuple
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks.detection_scores import TOLERANCE_PX, Counts
+from restorepix.detect.findings import Marking
+from restorepix.masks import DamageClass
+from training.synthesis.sample import Sample
+
+CLASSES: Final[tuple[DamageClass, ...]] = ("scratch", "text", "watermark")
+
+SHIFT: Final = 2.0
+"""Maps are scanned with logits lowered by this: 8 bits then tell logits from -3 to 7 apart."""
+
+Maps = npt.NDArray[np.uint8]
+Scan = Callable[[npt.NDArray[np.uint8]], Maps]
+
+
+class Setting(NamedTuple):
+    """One way to cut pieces out of a map; both limits are logits of the network's raw answer."""
+
+    begin: float
+    """A piece holds a pixel with this or more."""
+    grow: float
+    """And consists of pixels with this or more."""
+    min_area: int
+
+    @property
+    def marking(self) -> Marking:
+        """The same for weights whose logits are lowered by ``begin``: 0.5 begins a piece."""
+        return Marking(round(2 / (1 + math.exp(self.begin - self.grow)), 4), self.min_area)
+
+
+SETTINGS: Final = tuple(
+    Setting(begin, grow, area)
+    for begin, grow, area in product(
+        (-1.0, 0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0), (-1.0, 0.0, 1.0, 2.0), (6, 16, 40, 100)
+    )
+    if grow <= begin <= grow + 4
+)
+"""Where limits are further apart, 8 bits do not tell the lower one of calibrated maps."""
+
+
+@dataclass
+class Row:
+    """What a setting gives for one class."""
+
+    counts: Counts
+    """On pictures with damage of this class."""
+    marked: int = 0
+    """Clean photographs in which it marks anything."""
+    pixels: float = 0.0
+    """Sum over clean photographs of the share of marked pixels."""
+
+
+Table = Mapping[DamageClass, Mapping[Setting, Row]]
+
+
+def level(logit: float) -> int:
+    """The level of a map scanned with ``SHIFT`` from which on the raw logit is this or more."""
+    return max(1, math.ceil(255 / (1 + math.exp(SHIFT - logit)) - 0.5))
+
+
+def cut_pieces(
+    plane: npt.NDArray[np.uint8], grow: float
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64], npt.NDArray[np.uint8]]:
+    """Pieces of a map (H, W): label of each pixel (0 none), area and highest level by label."""
+    low = plane >= level(grow)
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(
+        low.astype(np.uint8), connectivity=8, ltype=cv2.CV_32S
+    )
+    peaks = np.zeros(count, np.uint8)
+    np.maximum.at(peaks, labels[low], plane[low])
+    areas = stats[:, cv2.CC_STAT_AREA].astype(np.int64)
+    areas[0] = 0
+    return np.asarray(labels, np.int32), areas, peaks
+
+
+def sweep(
+    scan: Scan,
+    damaged: Mapping[DamageClass, Sequence[Sample]],
+    clean: Iterable[npt.NDArray[np.uint8]],
+    settings: Sequence[Setting] = SETTINGS,
+) -> Table:
+    """Score every setting for every class.
+
+    Args:
+        scan: from a picture to its maps, with logits lowered by ``SHIFT``.
+        damaged: pictures with damage of each class.
+        clean: photographs without any, (H, W, 3) uint8.
+        settings: to be scored.
+    """
+    table = {kind: {setting: Row(Counts()) for setting in settings} for kind in CLASSES}
+    grows = sorted({setting.grow for setting in settings})
+    for channel, kind in enumerate(CLASSES):
+        for sample in damaged.get(kind, ()):
+            plane, target = scan(sample.image)[channel], sample.target[channel]
+            for grow in grows:
+                labels, areas, peaks = cut_pieces(plane, grow)
+                for setting in (one for one in settings if one.grow == grow):
+                    keep = (peaks >= level(setting.begin)) & (areas >= setting.min_area)
+                    table[kind][setting].counts.add(keep[labels], target, TOLERANCE_PX)
+    for photo in clean:
+        maps = scan(photo)
+        for channel, kind in enumerate(CLASSES):
+            for grow in grows:
+                _, areas, peaks = cut_pieces(maps[channel], grow)
+                for setting in (one for one in settings if one.grow == grow):
+                    keep = (peaks >= level(setting.begin)) & (areas >= setting.min_area)
+                    row = table[kind][setting]
+                    row.marked += bool(keep.any())
+                    row.pixels += float(areas[keep].sum() / maps[channel].size)
+    return table
+
+
+def choose(rows: Mapping[Setting, Row], clean: int, limit: float) -> Setting | None:
+    """The setting with the highest F1 that marks at most this share of clean photographs.
+
+    Returns:
+        None when none marks so few.
+    """
+    able = [setting for setting, row in rows.items() if row.marked <= limit * clean]
+    return max(able, key=lambda setting: rows[setting].counts.f1, default=None)
+
+
+def format_table(table: Table, clean: int, limits: Sequence[float]) -> str:
+    """For each class and limit of clean photographs marked, the best setting and what it gives."""
+    lines = [
+        f"| class | at most | begin | grow | min area | precision | recall | F1 | IoU "
+        f"| of {clean} clean marked | their pixels |",
+        "|---" * 11 + "|",
+    ]
+    for kind, rows in table.items():
+        for limit in limits:
+            setting = choose(rows, clean, limit)
+            if setting is None:
+                lines.append(f"| {kind} | {100 * limit:g} % | none" + " | " * 8 + " |")
+                continue
+            row = rows[setting]
+            scores = " | ".join(f"{value:.3f}" for value in row.counts.as_row().values())
+            lines.append(
+                f"| {kind} | {100 * limit:g} % | {setting.begin:g} | {setting.grow:g} "
+                f"| {setting.min_area} | {scores} | {100 * row.marked / max(1, clean):.1f} % "
+                f"| {100 * row.pixels / max(1, clean):.3f} % |"
+            )
+    return "\n".join(lines) + "\n"
