@@ -10,6 +10,7 @@ from restorepix.models.lab.flow import build_wheel, draw_flow
 from restorepix.models.lab.patch_attention import (
     AttentionOptions,
     contextual_attention,
+    cut_patches,
     find_valid_keys,
     propagate,
     propagate_wrapped,
@@ -196,6 +197,38 @@ def test_propagation_is_the_sum_of_diagonal_shifts(size):
     assert torch.equal(propagate(scores, 1), scores)
 
 
+@pytest.mark.parametrize("size", [1, 3, 5])
+def test_weighted_windows_give_the_propagated_scores_away_from_borders(size):
+    generator = torch.Generator().manual_seed(11)
+    features = torch.randn(2, 3, 10, 11, generator=generator, dtype=DOUBLE)
+    small, large = cut_patches(features), cut_patches(features, size)
+    grid = (2, 10, 11, 10, 11)
+    scores = (small @ small.transpose(1, 2)).reshape(grid)
+    windows = (large @ large.transpose(1, 2)).reshape(grid)
+    reach = size // 2
+    rows, columns = slice(reach, 10 - reach), slice(reach, 11 - reach)
+    gap = (windows - propagate(scores, size))[:, rows, columns, rows, columns]
+    assert gap.abs().max() < 1e-11
+
+
+@pytest.mark.parametrize("size", [3, 5])
+def test_windows_choose_mostly_what_exact_propagation_chooses(size):
+    generator = torch.Generator().manual_seed(12)
+    noise = torch.randn(4, 8, 32, 32, generator=generator, dtype=DOUBLE)
+    features = torch.nn.functional.avg_pool2d(noise, 5, 1, 2)
+    mask = torch.zeros(4, 1, 32, 32, dtype=DOUBLE)
+    mask[..., 12:20, 12:20] = 1
+    exact = AttentionOptions(fusion=size)
+    window = dataclasses.replace(exact, propagation="window")
+    hole = mask[:, 0, ::2, ::2] > 0
+    chosen = [
+        contextual_attention(features, features, mask, options).offsets.movedim(1, -1)[hole]
+        for options in (exact, window)
+    ]
+    # They normalise keys differently; one of 256 would agree by chance.
+    assert (chosen[0] == chosen[1]).all(-1).float().mean() > 0.6
+
+
 def test_published_propagation_differs_only_where_rows_end():
     generator = torch.Generator().manual_seed(9)
     scores = torch.randn(1, 6, 6, 6, 6, generator=generator, dtype=DOUBLE)
@@ -214,12 +247,13 @@ def test_published_propagation_differs_only_where_rows_end():
     assert torch.allclose(wrapped, expected)
 
 
-def test_gradients_are_exact():
+@pytest.mark.parametrize("propagation", ["exact", "window"])
+def test_gradients_are_exact(propagation):
     features, mask = random_case(10, side=8, channels=2)
     features.requires_grad_()
 
     def attend(features):
-        options = AttentionOptions(scale=2.0)
+        options = AttentionOptions(scale=2.0, propagation=propagation)
         return contextual_attention(features, features, mask, options).features
 
     assert torch.autograd.gradcheck(attend, (features,))
@@ -243,6 +277,8 @@ def test_the_published_example_has_its_sizes():
         {"key_stride": 0},
         {"masking": "none"},
         {"wrap": True, "strip": 2},
+        {"propagation": "flood"},
+        {"wrap": True, "propagation": "window"},
     ],
 )
 def test_options_that_mean_nothing_are_refused(bad):

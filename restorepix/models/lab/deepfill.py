@@ -20,6 +20,7 @@ from restorepix.models.lab.answer import Answer, pad_to_multiple
 from restorepix.models.lab.patch_attention import (
     AttentionOptions,
     Masking,
+    Propagation,
     contextual_attention,
 )
 from restorepix.models.lab.warps import AppearanceFlow, SpatialTransformer, ZeroConv
@@ -49,12 +50,18 @@ class DeepFillConfig:
     """As ``AttentionOptions.masking``; ``published`` for the program as it was."""
     wrap: bool = False
     """As ``AttentionOptions.wrap``."""
+    propagation: Propagation = "exact"
+    """As ``AttentionOptions.propagation``."""
 
     @property
     def attention(self) -> AttentionOptions:
         """The options of contextual attention."""
         return AttentionOptions(
-            fusion=self.fusion, key_stride=self.key_stride, masking=self.masking, wrap=self.wrap
+            fusion=self.fusion,
+            key_stride=self.key_stride,
+            masking=self.masking,
+            wrap=self.wrap,
+            propagation=self.propagation,
         )
 
 

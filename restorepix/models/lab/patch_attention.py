@@ -12,6 +12,9 @@ differently, are options of ``AttentionOptions``:
   over known keys do not sum to one; and overlaps are divided by 4 even where fewer patches meet;
 * propagation runs over flattened rows, so it wraps from the end of one row to the next.
 
+Propagation by k costs passes over the largest tensor there is, the scores. Its sums can also be had
+from the matching itself, by comparing weighted patches of k + 2 cells (``cut_patches``).
+
 ``restorepix.models.attention`` is the production form (hole cells only, no propagation); this one
 is for learning and for parity.
 
@@ -29,6 +32,7 @@ from torch import Tensor
 from torch.nn import functional
 
 Masking = Literal["published", "corrected"]
+Propagation = Literal["exact", "window"]
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,9 @@ class AttentionOptions:
     and masks shrink by maximum. ``published``: a score of 0, a division by 4, nearest."""
     wrap: bool = False
     """Let propagation run over the ends of rows and columns, as the published program does."""
+    propagation: Propagation = "exact"
+    """``exact`` adds up shifted scores (eq. 4). ``window`` matches larger patches in their place:
+    the same sums except near borders, but keys are normalised as one window, not patch by patch."""
     cosine: bool = False
     """Normalise queries too (eq. 3 as printed); ``scale`` then wants to be 100 or more, since a
     cosine times 10 blurs."""
@@ -57,8 +64,8 @@ class AttentionOptions:
         """Refuse sizes that mean nothing.
 
         Raises:
-            ValueError: an even or non-positive ``fusion``, ``key_stride`` below 1, or a ``masking``
-                of another name.
+            ValueError: an even or non-positive ``fusion``, ``key_stride`` below 1, a ``masking`` or
+                ``propagation`` of another name, or ``wrap`` with what it cannot work with.
         """
         if self.fusion < 1 or self.fusion % 2 == 0:
             msg = f"fusion must be odd and 1 or more, found {self.fusion}"
@@ -69,8 +76,14 @@ class AttentionOptions:
         if self.masking not in ("published", "corrected"):
             msg = f"masking must be published or corrected, found {self.masking!r}"
             raise ValueError(msg)
-        if self.wrap and (self.strip or self.key_stride > 1):
-            msg = "wrap needs all rows and all keys at once: leave strip at 0, key_stride at 1"
+        if self.propagation not in ("exact", "window"):
+            msg = f"propagation must be exact or window, found {self.propagation!r}"
+            raise ValueError(msg)
+        if self.wrap and (self.strip or self.key_stride > 1 or self.propagation == "window"):
+            msg = (
+                "wrap needs all rows, all keys and their scores at once: leave strip at 0, "
+                "key_stride at 1, propagation exact"
+            )
             raise ValueError(msg)
 
 
@@ -105,6 +118,32 @@ def find_valid_keys(mask: Tensor, options: AttentionOptions) -> Tensor:
     near = functional.max_pool2d(half, 3, 1, 1)  # pads with minus infinity: outside is no hole
     stride = options.key_stride
     return (near[..., ::stride, ::stride] == 0).flatten(1)
+
+
+def cut_patches(features: Tensor, size: int = 1) -> Tensor:
+    """Patches whose dot products are the scores that propagation by ``size`` adds up.
+
+    Two patches of 3x3 cells, and those at k x k offsets from them that are shifted together, share
+    cells. Counting each pair of cells as often as it occurs leaves one pair of patches of k + 2
+    cells a side, weighted 1 2 3 2 1 along each axis for k = 3: the box of k convolved with the box
+    of 3. Half of the weight, its root, goes to either patch. At the border propagation leaves out
+    pairs that leave the grid, while a patch only loses the cells that do.
+
+    Args:
+        features: (B, C, h, w).
+        size: the k of propagation; 1 for plain 3x3 patches.
+
+    Returns:
+        (B, h*w, C * (size + 2)^2), zero outside the grid.
+    """
+    side = size + 2
+    counts = functional.conv1d(
+        features.new_ones(1, 1, size), features.new_ones(1, 1, 3), padding=2
+    ).flatten()
+    root = torch.outer(counts, counts).sqrt().flatten()
+    patches = functional.unfold(features, side, padding=side // 2)
+    shape = (len(patches), features.shape[1], side * side, -1)
+    return (patches.view(shape) * root[:, None]).flatten(1, 2).transpose(1, 2)
 
 
 def propagate(scores: Tensor, size: int, step: int = 1) -> Tensor:
@@ -185,16 +224,19 @@ def contextual_attention(
     border = "constant" if options.masking == "published" else "replicate"
     framed = functional.pad(background, (1, 1, 1, 1), mode=border)
     values = take_keys(functional.unfold(framed, 4, stride=2))
-    keys = take_keys(functional.unfold(background[..., ::2, ::2], 3, padding=1))
-    keys = functional.normalize(keys, dim=-1, eps=1e-4)
-    queries = functional.unfold(foreground[..., ::2, ::2], 3, padding=1).transpose(1, 2)
+    by_window = options.propagation == "window"
+    size = options.fusion if by_window else 1
+    keys = take_keys(cut_patches(background[..., ::2, ::2], size).transpose(1, 2))
+    # k x k patches have about k times the norm of one; this keeps the scores' scale.
+    keys = size * functional.normalize(keys, dim=-1, eps=1e-4)
+    queries = cut_patches(foreground[..., ::2, ::2], size)
     if options.cosine:
         queries = functional.normalize(queries, dim=-1, eps=1e-4)
     query_grid = queries.reshape(len(queries), rows, columns, -1)
     valid = find_valid_keys(mask, options)
 
     strip = options.strip or rows
-    halo = options.fusion // 2 * stride
+    halo = 0 if by_window else options.fusion // 2 * stride
     rebuilt: list[Tensor] = []
     best: list[Tensor] = []
     for top in range(0, rows, strip):
@@ -202,7 +244,7 @@ def contextual_attention(
         first, last = max(0, top - halo), min(rows, bottom + halo)
         scores = query_grid[:, first:last].flatten(1, 2) @ keys.transpose(1, 2)
         scores = scores.reshape(-1, last - first, columns, key_rows, key_columns)
-        if options.fusion > 1:
+        if options.fusion > 1 and not by_window:
             scores = (
                 propagate_wrapped(scores, options.fusion)
                 if options.wrap
