@@ -93,3 +93,25 @@ def test_blending_corrects_a_prediction_of_the_wrong_brightness():
     single[5, 5] = True
     telea = cv2.inpaint(image, single.astype(np.uint8), 3, cv2.INPAINT_TELEA)
     assert np.array_equal(blend(image, dark, single), telea)
+
+
+def test_a_network_that_blends_answers_what_blending_gives_and_only_in_evaluation():
+    torch.manual_seed(0)
+    network = Glcic(GlcicConfig(channels=4, blend=True)).eval()
+    plain = Glcic(GlcicConfig(channels=4)).eval()
+    plain.load_state_dict(network.state_dict())
+    image = torch.rand(2, 3, 24, 28) * 2 - 1
+    mask = torch.zeros(2, 1, 24, 28)
+    mask[0, :, 5:15, 6:20] = 1
+    mask[1, :, 10:12, 3:9] = 1
+    with torch.inference_mode():
+        blended, raw = network(image, mask).refined, plain(image, mask).refined
+    pixels, guess, found = (
+        ((batch + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
+        for batch in (image, raw, blended)
+    )
+    for sample in range(2):
+        expected = blend(pixels[sample], guess[sample], mask[sample, 0].numpy() > 0)
+        assert np.array_equal(found[sample], expected)
+    with torch.no_grad():
+        assert torch.equal(network.train()(image, mask).refined, plain.train()(image, mask).refined)

@@ -29,6 +29,9 @@ class GlcicConfig:
 
     channels: int = 64
     """Of the first layer; the others are multiples."""
+    blend: bool = False
+    """Whether answers in evaluation mode are post-processed as in the paper: see ``blend``. That
+    takes 8-bit colours and the CPU, 0.1 to 0.4 s for a window of 256 px."""
 
 
 def _convolve(
@@ -72,7 +75,23 @@ class Glcic(nn.Module):
         filled = torch.where(padded.mask > 0, mean, padded.image)
         unit = self.body(torch.cat([filled, padded.mask], 1)).to(image.dtype)
         predicted = (2 * unit - 1)[..., :height, :width]
+        if self.config.blend and not self.training:
+            return Answer(predicted, _blend_batch(image, predicted, mask))
         return Answer(predicted, predicted)
+
+
+def _blend_batch(image: Tensor, predicted: Tensor, mask: Tensor) -> Tensor:
+    """``blend`` of each sample; shapes and ranges as ``Glcic.forward``."""
+    images, guesses = (_to_pixels(batch) for batch in (image, predicted))
+    holes = [hole.numpy() for hole in (mask[:, 0] > 0).cpu()]
+    blended = [blend(*sample) for sample in zip(images, guesses, holes, strict=True)]
+    pixels = torch.tensor(np.stack(blended), device=image.device).movedim(3, 1)
+    return pixels.to(image.dtype) / 127.5 - 1
+
+
+def _to_pixels(batch: Tensor) -> list[npt.NDArray[np.uint8]]:
+    whole = ((batch.float() + 1) * 127.5).round().clamp(0, 255).byte().movedim(1, 3)
+    return [sample.numpy() for sample in whole.contiguous().cpu()]
 
 
 def blend(

@@ -1,7 +1,7 @@
 """Methods that learn nothing, called like networks: to compare with, on photographs of one's own.
 
-``restorepix fix --model telea`` and the others of ``METHODS`` carry no weights. They work in 8 bits
-each, as OpenCV does.
+``restorepix fix --model telea`` and the others of ``METHODS`` carry no weights. They work in 8
+bits, as OpenCV does.
 """
 
 from __future__ import annotations

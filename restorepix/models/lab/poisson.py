@@ -40,6 +40,22 @@ def solve_poisson(
         return base.copy()
     if region.all():
         return source.copy()
+    blended = base.copy()
+    part = _find_surroundings(region)
+    blended[part] = _solve(base[part], source[part], region[part], tolerance)
+    return blended
+
+
+def _find_surroundings(region: npt.NDArray[np.bool_]) -> tuple[slice, slice]:
+    """Rows and columns that hold the region and one pixel around it: nothing else matters."""
+    rows, columns = np.flatnonzero(region.any(1)), np.flatnonzero(region.any(0))
+    return (
+        slice(max(0, int(rows[0]) - 1), int(rows[-1]) + 2),
+        slice(max(0, int(columns[0]) - 1), int(columns[-1]) + 2),
+    )
+
+
+def _solve(base: Plane, source: Plane, region: npt.NDArray[np.bool_], tolerance: float) -> Plane:
     inside = region[..., None].astype(np.float64)
     start = np.where(region[..., None], source, base)
     # A correction c with zero outside: L(start + c) = L(source) inside.
