@@ -1,6 +1,7 @@
 """Every system by name: exported, found, loaded and run by the package; or how to train it."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -93,6 +94,30 @@ def test_fix_takes_a_model_by_its_file_and_changes_nothing_else(damaged, tmp_pat
     before, after = (np.asarray(Image.open(p)) for p in (photo, photo.with_name("a-restored.png")))
     assert np.array_equal(before[pixels == 0], after[pixels == 0])
     assert not np.array_equal(before, after)
+
+
+@pytest.mark.parametrize("name", ["deepfill-v1", "byol-unet"])
+def test_from_weights_to_a_proved_repair_in_processes_of_their_own(name, damaged, tmp_path):
+    photo, mask, pixels = damaged
+    _, weights, digest = export(name, tmp_path)
+
+    def run(*arguments):
+        command = [sys.executable, "-m", "restorepix", *(str(a) for a in arguments)]
+        return subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+
+    fixed = run("fix", photo, "--mask", mask, "--model", weights, "--device", "cpu", "-o", "out")
+    assert fixed.returncode == 0, fixed.stderr
+    before, after = (np.asarray(Image.open(p)) for p in (photo, tmp_path / "out" / "a.png"))
+    assert np.array_equal(before[pixels == 0], after[pixels == 0])
+    assert not np.array_equal(before, after)
+    journal = (tmp_path / "out" / ".restorepix" / "run.jsonl").read_text()
+    assert digest in journal
+    proved = run("verify", photo, tmp_path / "out" / "a.png", "--mask", mask)
+    assert proved.returncode == 0, proved.stdout + proved.stderr
+    shutil.copy(weights, tmp_path / name)  # a file called like the system wins over its name
+    again = run("fix", photo, "--mask", mask, "--model", name, "--device", "cpu", "--json")
+    assert again.returncode == 0, again.stderr
+    assert json.loads(again.stdout.splitlines()[0])["weights_sha256"] == digest
 
 
 def test_fix_explains_a_model_without_weights(damaged):
