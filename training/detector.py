@@ -3,9 +3,9 @@
 Run: ``python -m training.detector RECIPE --bank runs/bank --run runs/detector``, with samples of
 ``training.synthesis.bank``, or with ``--cache runs/cache --elements ELEMENTS`` to draw them in
 between; ``--encoder runs/byol/encoder.safetensors`` starts from a pre-trained encoder. A run folder
-that holds a checkpoint is continued. At the end (and with ``--minutes`` after that long) the moving
-average is exported to ``runs/detector/detect.safetensors``; ``python -m benchmarks.detection`` says
-what it is worth.
+that holds a checkpoint is continued; ``--minutes`` ends it by then, its learning rate at the end of
+its curve. Last, the moving average is exported to ``runs/detector/detect.safetensors``;
+``training.calibrate`` makes of it what is shipped.
 """
 
 from __future__ import annotations
@@ -218,6 +218,8 @@ class DetectorTrainer:
             self.parameters, self.config, self.config.encoder_lr if self.pretrained else 1.0
         )
         self.step = 0
+        self.done = 0.0
+        """How far along the learning rate's curve, 0 to 1; by steps, or ``train`` by time."""
 
     def take_step(self, images: Tensor, targets: Tensor) -> float:
         """One optimizer step on a batch; returns the loss.
@@ -226,7 +228,8 @@ class DetectorTrainer:
             FloatingPointError: the loss is not finite.
         """
         config = self.config
-        share = learning_rate(config, self.step) / config.lr
+        self.done = max(self.done, self.step / config.steps)
+        share = learning_rate(config, self.step, self.done) / config.lr
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = share * group["peak"]
@@ -256,6 +259,7 @@ class DetectorTrainer:
         """Write a checkpoint that replaces the one in ``folder`` as a whole."""
         about = {
             "step": self.step,
+            "done": self.done,
             "pretrained": self.pretrained,
             "train": asdict(self.config),
             "detector": asdict(self.recipe.detector),
@@ -276,7 +280,7 @@ class DetectorTrainer:
             state = "with" if about["pretrained"] else "without"
             msg = f"{folder}: the run began {state} a pre-trained encoder; continue it {state} one"
             raise ValueError(msg)
-        self.step = about["step"]
+        self.step, self.done = about["step"], about["done"]
 
 
 def build_optimizers(
@@ -322,12 +326,16 @@ def _is_inner(name: str, parameter: Tensor) -> bool:
     return parameter.ndim == 4 and not name.endswith(("stem.weight", "head.weight"))
 
 
-def learning_rate(config: DetectorTrainConfig, step: int) -> float:
-    """Rate of ``step``: linear warm-up, then half a cosine down to ``lr_end``."""
-    if step < config.warmup:
-        return config.lr * (step + 1) / config.warmup
-    done = (step - config.warmup) / max(1, config.steps - config.warmup)
-    return config.lr_end + (config.lr - config.lr_end) * (1 + math.cos(math.pi * done)) / 2
+def learning_rate(config: DetectorTrainConfig, step: int, done: float) -> float:
+    """Rate of ``step``: linear warm-up, then half a cosine down to ``lr_end``.
+
+    Args:
+        config: the run.
+        step: steps taken.
+        done: where on the cosine, 0 to 1.
+    """
+    curve = config.lr_end + (config.lr - config.lr_end) * (1 + math.cos(math.pi * done)) / 2
+    return curve * min(1.0, (step + 1) / max(1, config.warmup))
 
 
 def export_detector(
@@ -375,17 +383,32 @@ def train(
     minutes: float = math.inf,
     save_every_s: float = 180.0,
 ) -> None:
-    """Take steps until the recipe's last one or for ``minutes``, with a log and checkpoints."""
+    """Take steps until the recipe's last one, with a log and checkpoints.
+
+    Args:
+        trainer: the run's state.
+        batches: from the trainer's step on.
+        run: folder of log and checkpoint.
+        minutes: end after this long at the latest, with the learning rate at its end by then: it
+            falls as fast as steps or time demand. Such a run is not repeatable to the bit.
+        save_every_s: seconds between checkpoints.
+    """
     run.mkdir(parents=True, exist_ok=True)
     began = saved = time.monotonic()
+    start = trainer.done
     recent: list[float] = []
     for images, targets in batches:
+        passed = (time.monotonic() - began) / (minutes * 60)
+        if start + (1 - start) * passed >= 1:
+            break
+        trainer.done = max(trainer.done, start + (1 - start) * passed)
         recent.append(trainer.take_step(images, targets))
         if trainer.step % 50 == 0:
             line = {
                 "step": trainer.step,
                 "loss": round(float(np.mean(recent)), 5),
-                "lr": learning_rate(trainer.config, trainer.step),
+                "lr": learning_rate(trainer.config, trainer.step, trainer.done),
+                "done": round(trainer.done, 4),
                 "seconds": round(time.monotonic() - began, 1),
             }
             recent.clear()
@@ -395,8 +418,6 @@ def train(
         if time.monotonic() - saved > save_every_s:
             trainer.save(run / "checkpoint")
             saved = time.monotonic()
-        if time.monotonic() - began > minutes * 60:
-            break
     trainer.save(run / "checkpoint")
 
 
@@ -427,7 +448,7 @@ def main() -> None:
     parser.add_argument("--bank", type=Path, help="samples of training.synthesis.bank")
     parser.add_argument("--encoder", type=Path, help="pre-trained encoder of training.byol")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--minutes", type=float, default=math.inf, help="stop after this long")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="end by then")
     parser.add_argument("--save-every", type=float, default=180, help="seconds")
     options = parser.parse_args()
 

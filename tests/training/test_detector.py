@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -146,6 +147,31 @@ def test_muon_trains_the_inner_convolutions_and_adamw_the_rest() -> None:
         DetectorTrainer(
             replace(TINY, train=replace(train_config, optimizer="sgd")), torch.device("cpu")
         )
+
+
+def test_the_rate_reaches_its_end_in_the_minutes_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("training.detector.time.monotonic", lambda: clock[0])
+    recipe = replace(TINY, train=replace(TINY.train, steps=1000, lr=0.1, warmup=1))
+    trainer = DetectorTrainer(recipe, torch.device("cpu"))
+    rates: list[float] = []
+
+    def follow() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        while True:
+            yield batches()[0]
+            rates.append(trainer.optimizers[0].param_groups[0]["lr"])
+            clock[0] += 6  # seconds a step
+
+    train(trainer, follow(), tmp_path, minutes=1)
+    assert trainer.step == 10
+    assert rates[0] == pytest.approx(0.1) and rates == sorted(rates, reverse=True)
+    assert rates[-1] < 0.03 * 0.1
+    # Continued, the rate goes on from where it was.
+    again = DetectorTrainer(recipe, torch.device("cpu"))
+    again.load(tmp_path / "checkpoint")
+    assert again.done == trainer.done == pytest.approx(0.9)
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
