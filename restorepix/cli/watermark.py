@@ -27,6 +27,7 @@ from restorepix.cli.common import (
     FilesFrom,
     FollowLinks,
     Force,
+    Grain,
     Include,
     InPlace,
     Inputs,
@@ -145,6 +146,7 @@ def remove_watermark(
     weights: Weights = DEFAULTS.weights,
     download: Download = DEFAULTS.download,
     weights_repo: WeightsRepo = DEFAULTS.weights_repo,
+    grain: Grain = DEFAULTS.grain,
     jobs: Jobs = DEFAULTS.jobs,
     threads: Threads = DEFAULTS.threads,
     dry_run: DryRun = False,
@@ -191,6 +193,7 @@ def remove_watermark(
             weights=weights,
             download=download,
             weights_repo=weights_repo,
+            grain=grain,
             jobs=jobs,
             threads=threads,
             timeout_s=timeout,
@@ -243,9 +246,10 @@ class _Source:
         from restorepix.watermark.study import Study, read_support, study_folder
 
         if self._overlay is not None:
-            return Study((read_overlay(self._overlay, max_mpixels=options.max_mpixels),))
+            family = read_overlay(self._overlay, max_mpixels=options.max_mpixels)
+            return Study((family,), tiles=False)
         if self._per_image:
-            return Study()
+            return Study(tiles=mask is None)
         support = None
         if mask is not None and mask.is_file():
             support = read_support(mask, max_mpixels=options.max_mpixels)
@@ -259,8 +263,13 @@ class _Source:
         for family in study.families:
             height, width = family.overlay.shape
             talk.say(f"found a watermark of {width}x{height} px on {family.photos} photographs")
-        if not study.families:
+        for stamp in study.stamps:
+            talk.say(f"found a date stamp of {stamp.box.width}x{stamp.box.height} px, of "
+                     f"characters that differ, on {stamp.photos} photographs")  # fmt: skip
+        if not study.families and not study.stamps:
             talk.say("no watermark repeats over these photographs")
+        if not study.families and self._save is not None:
+            talk.say("--save-overlay: no overlay was estimated, so none is kept")
         elif self._save is not None:
             for path in save_overlays(study.families, self._save, overwrite=options.overwrite):
                 talk.say(f"watermark kept: {path}")

@@ -58,3 +58,14 @@ def fill_contours(mask: BoolMask, least_px: int = 1) -> BoolMask:
     large = [contour for contour in contours if len(contour) >= least_px]
     cv2.drawContours(filled, large, -1, (1,), cv2.FILLED)
     return filled.astype(np.bool_)
+
+
+def median(levels: npt.NDArray[np.uint8], side_px: int) -> npt.NDArray[np.uint8]:
+    """Return (h, w, 3) medians of each channel in a square window of an odd side."""
+    return np.asarray(cv2.medianBlur(levels, side_px), np.uint8)
+
+
+def open_mask(mask: BoolMask, side_px: int) -> BoolMask:
+    """Return a mask without parts thinner than a square brush."""
+    brush = np.ones((side_px, side_px), np.uint8)
+    return np.asarray(cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_OPEN, brush), np.bool_)

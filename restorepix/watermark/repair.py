@@ -1,4 +1,4 @@
-"""What the pipeline asks: find the overlay on a photograph, and take it off."""
+"""What the pipeline asks: find what lies on a photograph, and take it off."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ from restorepix.pipeline import Network, Repaint, inpaint_pages, load_network
 from restorepix.tiles import Box
 from restorepix.watermark.overlay import Overlay, place_overlay
 from restorepix.watermark.presence import LUMA, find_lost, measure_presence
+from restorepix.watermark.stamps import find_strokes
 from restorepix.watermark.study import Family, Located, Study, locate, read_rgb
+from restorepix.watermark.tiling import find_tiling
 
 Floats = npt.NDArray[np.float32]
 
@@ -44,6 +46,21 @@ class _Plan(NamedTuple):
     """(H, W, 3) the photograph un-blended, in [0, 1]; lost pixels hold anything."""
     lost: BoolMask
     """Pixels to repaint."""
+    is_given_up: bool = False
+    """Whether un-blending failed, so that all is repainted."""
+
+
+class _PageRepair(NamedTuple):
+    """What is to be done with one page."""
+
+    mask: BoolMask | None
+    plan: _Plan | None
+    notes: list[str]
+    certainty: float
+
+
+def _leave(*notes: str) -> _PageRepair:
+    return _PageRepair(None, None, list(notes), 0.0)
 
 
 class WatermarkRepair:
@@ -74,16 +91,16 @@ class WatermarkRepair:
         for family in self._study.families:
             digest.update(repr((family.place, family.size, family.frame)).encode())
             digest.update(family.overlay.alpha.tobytes() + family.overlay.color.tobytes())
+        for stamp in self._study.stamps:
+            digest.update(repr((stamp.box, stamp.anchor, stamp.size, stamp.strokes)).encode())
+            digest.update(stamp.color.tobytes())
         return {"watermark": {"overlays_sha256": digest.hexdigest()}}
 
     def glance(
         self, sizes: Sequence[tuple[int, int]], name: str, given: MaskFile | None
     ) -> FoundMask | None:
-        """Return an empty mask where nothing is known that could be found, else None."""
-        if self._study.families or given is not None:
-            return None
-        reason = " ".join(self._study.notes) or NOTHING_COMMON
-        return FoundMask(EffectiveMask((None,) * len(sizes)), review=(reason,))
+        """Return None: every photograph is looked at, for what repeats within it."""
+        return None
 
     def find(self, photo: Photo, name: str, given: MaskFile | None) -> FoundMask:
         """Return the pixels that an overlay covers, for later un-blending.
@@ -99,15 +116,17 @@ class WatermarkRepair:
         shared = find_shared(photo)
         for number, page in enumerate(photo.pages):
             limit = None if known is None else known.pages[number]
-            mask, plan, notes, certainty = self._find_page(
-                page, limit, shared, has_mask=known is not None
-            )
+            page_repair = self._find_page(page, limit, shared, has_mask=known is not None)
+            mask, plan, notes, certainty = page_repair
             where = f"page {number + 1}: " if len(photo.pages) > 1 else ""
             review += [where + note for note in notes]
             pages.append(mask)
             plans.append(plan)
             sure = max(sure, certainty)
         mask = EffectiveMask(tuple(pages), () if known is None else known.review)
+        nothing = not (mask.hole_pixels or review or self._study.families or self._study.stamps)
+        if nothing and known is None:
+            review.append(" ".join(self._study.notes) or NOTHING_COMMON)
         found = FoundMask(mask, review=tuple(review), given=known)
         if mask.hole_pixels:
             with self._lock:
@@ -128,47 +147,82 @@ class WatermarkRepair:
 
     def _find_page(
         self, page: Page, limit: BoolMask | None, shared: tuple[int, int], *, has_mask: bool
-    ) -> tuple[BoolMask | None, _Plan | None, list[str], float]:
-        """Return mask, plan, notes and certainty of one page."""
+    ) -> _PageRepair:
+        """Return what is to be done with one page."""
         if page.color == "cmyk":
-            return None, None, ["overlays on CMYK pictures are not un-blended; convert to RGB"], 0.0
+            return _leave("overlays on CMYK pictures are not un-blended; convert to RGB")
         if has_mask and limit is None:
-            return None, None, [], 0.0
-        located, family, photo = self._locate(page)
-        if located is None or family is None or photo is None:
-            if limit is not None:  # the mask says that something is there: it is repainted
-                return limit, None, [], 0.0
-            return None, None, [], 0.0
-        if not located.is_sure:
-            note = (
-                f"a watermark may be here, but too faintly to be sure ({located.share:.2f} of what "
-                "the others carry); nothing was changed"
-            )
-            return None, None, [note], 0.0
-        return self._unblend(page, photo, family.overlay, located, limit, shared)
-
-    def _locate(self, page: Page) -> tuple[Located | None, Family | None, Floats | None]:
-        if not self._study.families:
-            return None, None, None
+            return _leave()
         photo = read_rgb(page)
+        located, family = self._locate(photo)
+        if located is not None and family is not None:
+            if located.is_sure:
+                placed = place_overlay(family.overlay, located.placement, photo.shape[:2])
+                certainty = 1 - min(1.0, 2 * located.error / max(located.share, 1e-6))
+                repair = self._unblend(page, photo, placed, limit, shared, certainty)
+            else:
+                repair = _leave(
+                    "a watermark may be here, but too faintly to be sure "
+                    f"({located.share:.2f} of what the others carry); nothing was changed"
+                )
+        elif limit is not None:  # the mask says that something is there: it is repainted
+            repair = _PageRepair(limit, None, [], 0.0)
+        else:
+            repair = self._find_tiled(page, photo, shared)
+        return repair if has_mask else self._add_stamps(repair, photo, shared)
+
+    def _find_tiled(self, page: Page, photo: Floats, shared: tuple[int, int]) -> _PageRepair:
+        """Return what is to be done about a pattern that repeats within one page."""
+        if not self._study.tiles:
+            return _leave()
+        tiling = find_tiling(photo)
+        if tiling.overlay is None:
+            return _leave() if not tiling.doubt else _leave(
+                f"a pattern repeats over the picture, and was left alone: {tiling.doubt}"
+            )  # fmt: skip
+        repair = self._unblend(page, photo, tiling.overlay, None, shared, tiling.certainty)
+        if repair.plan is not None and repair.plan.is_given_up:
+            return _leave("a pattern that repeats over the picture could not be taken off cleanly")
+        return repair
+
+    def _add_stamps(
+        self, repair: _PageRepair, photo: Floats, shared: tuple[int, int]
+    ) -> _PageRepair:
+        """Return a repair that repaints the date stamps of a page, too."""
+        mask, plan, notes, certainty = repair
+        size = (photo.shape[0], photo.shape[1])
+        for stamp in self._study.list_stamps(size):
+            strokes = find_strokes(photo, stamp, smeared_px=max(shared) - 1)
+            if strokes.is_doubtful:
+                notes = [*notes, "a date stamp may be here, but it cannot be told from what is "
+                                 "behind it: it was left"]  # fmt: skip
+            if strokes.mask is None:
+                continue
+            if strokes.may_remain:
+                notes = [*notes, "the picture behind the date stamp has its colour in places: some "
+                                 "of it may remain"]  # fmt: skip
+            certainty = max(certainty, strokes.certainty)
+            if plan is not None:
+                plan = plan._replace(lost=plan.lost | strokes.mask)
+            mask = strokes.mask if mask is None else mask | strokes.mask
+        return _PageRepair(mask, plan, notes, certainty)
+
+    def _locate(self, photo: Floats) -> tuple[Located | None, Family | None]:
         found = [(located, family) for family in self._study.families
                  if (located := locate(photo, family)) is not None]  # fmt: skip
-        if not found:
-            return None, None, photo
-        located, family = max(found, key=lambda one: one[0].share / max(one[0].error, 1e-6))
-        return located, family, photo
+        return max(
+            found, key=lambda one: one[0].share / max(one[0].error, 1e-6), default=(None, None)
+        )
 
     def _unblend(
         self,
         page: Page,
         photo: Floats,
-        overlay: Overlay,
-        located: Located,
+        placed: Overlay,
         limit: BoolMask | None,
         shared: tuple[int, int],
-    ) -> tuple[BoolMask | None, _Plan | None, list[str], float]:
-        size = (page.height, page.width)
-        placed = place_overlay(overlay, located.placement, size)
+        certainty: float,
+    ) -> _PageRepair:
         mask = placed.find_support()
         if shared != (1, 1):
             layers = np.dstack([placed.alpha, placed.alpha[..., None] * placed.color])
@@ -178,26 +232,26 @@ class WatermarkRepair:
         if limit is not None:
             mask &= limit
         if not mask.any():
-            return None, None, [], 0.0
+            return _leave()
         placed.alpha[~mask] = 0
         clean = unblend(photo, placed, shared_px=shared)
         lost = find_lost(photo, placed, clean, max_alpha=MAX_ALPHA)
         clean = np.clip(clean, 0, 1)
         notes: list[str] = []
+        is_given_up = False
         if fit_curve(page).strength:
             # Shown through a curve, a mixture is no mixture any more.
-            lost = mask.copy()
+            lost, is_given_up = mask.copy(), True
         else:
             rest = measure_presence(np.where(lost[..., None], photo, clean), _without(placed, lost))
             if abs(rest.share) > _LEFT_OVER and abs(rest.share) > 3 * rest.error:
-                lost = mask.copy()
+                lost, is_given_up = mask.copy(), True
                 notes.append(
                     f"un-blending left {abs(rest.share):.0%} of the watermark: it was repainted"
                 )
             elif abs(rest.share) > _LOOK_AT and abs(rest.share) > 3 * rest.error:
                 notes.append(f"about {abs(rest.share):.0%} of the watermark may still be seen")
-        certainty = 1 - min(1.0, 2 * located.error / max(located.share, 1e-6))
-        return mask, _Plan(clean, lost), notes, certainty
+        return _PageRepair(mask, _Plan(clean, lost, is_given_up), notes, certainty)
 
     def repaint(self, photo: Photo, found: FoundMask, name: str) -> Repaint:
         """Return the pages without their overlays.
@@ -233,8 +287,9 @@ class WatermarkRepair:
 
 
 NOTHING_COMMON: Final = (
-    "no watermark that repeats was found, and single photographs are not searched for one: "
-    "nothing was changed. Five photographs that carry it are needed, or --overlay, or --mask"
+    "no watermark or date stamp that repeats was found, neither over the photographs nor within "
+    "this one: nothing was changed. Five photographs that carry it are needed, or --overlay, or "
+    "--mask"
 )
 
 

@@ -22,7 +22,7 @@ from restorepix.tiles import Box
 from restorepix.watermark.consensus import fill_outline, find_agreement
 from restorepix.watermark.estimate import MIN_PHOTOS, estimate_overlay
 from restorepix.watermark.overlay import Overlay, Placement, place_overlay
-from restorepix.watermark.planes import resize, resize_mask
+from restorepix.watermark.planes import grow_square, resize, resize_mask
 from restorepix.watermark.presence import (
     PRESENT_FROM,
     SURE_FROM,
@@ -30,6 +30,7 @@ from restorepix.watermark.presence import (
     find_placement,
     measure_presence,
 )
+from restorepix.watermark.stamps import Stamp, StampSearch
 
 Floats = npt.NDArray[np.float32]
 Size = tuple[int, int]
@@ -96,8 +97,17 @@ class Study:
     """What was learned from a folder."""
 
     families: tuple[Family, ...] = ()
+    stamps: tuple[Stamp, ...] = ()
+    """Date stamps, whose characters differ from photograph to photograph."""
+    tiles: bool = True
+    """Whether photographs without any of these are searched for a watermark tiled over them."""
     notes: tuple[str, ...] = field(default=())
     """What a person should know of photographs without a family, one sentence each."""
+
+    def list_stamps(self, size: Size) -> list[Stamp]:
+        """Return the stamps that may be on photographs of a size."""
+        own = [stamp for stamp in self.stamps if stamp.size == size]
+        return own or list(self.stamps)
 
 
 def move_placement(place: Placement, size: Size, other: Size, frame: Frame) -> Placement:
@@ -138,7 +148,7 @@ def study_folder(
     max_mpixels: float,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Study:
-    """Return the overlays that photographs share.
+    """Return the overlays and date stamps that photographs share.
 
     Photographs of one size are a group; those of sizes that are rare are laid over each other by
     corners and by relative position. Files that cannot be read are left to the run, which tells.
@@ -153,6 +163,7 @@ def study_folder(
     sizes = _measure_sizes(paths, max_mpixels)
     counts = Counter(sizes.values())
     families: list[Family] = []
+    stamps: list[Stamp] = []
     notes: list[str] = []
     for size, count in counts.most_common():
         if count < MIN_PHOTOS:
@@ -164,19 +175,26 @@ def study_folder(
         sample = _read_sample(_choose_sample(members), max_mpixels)
         if families and _fits(families, sample, size):
             continue
-        family, note = _study_group(sample, size, regions, support)
-        if family is not None:
-            families.append(family)
-        elif note:
-            notes.append(note)
+        group = _study_group(sample, size, regions, support)
+        stamps += group.stamps
+        if group.family is not None:
+            families.append(group.family)
+        elif group.note:
+            notes.append(group.note)
     if not families and support is None:
         rare = [path for path in paths if path in sizes and counts[sizes[path]] < MIN_PHOTOS]
         if len(rare) >= MIN_PHOTOS:
             progress(f"looking at {len(rare)} photographs of several sizes")
-            family = _study_mixed(_choose_sample(rare), max_mpixels, regions)
-            if family is not None:
-                families.append(family)
-    return Study(tuple(families), tuple(dict.fromkeys(notes)))
+            group = _study_mixed(_choose_sample(rare), max_mpixels, regions)
+            stamps += group.stamps
+            if group.family is not None:
+                families.append(group.family)
+    return Study(
+        tuple(families),
+        tuple(stamps),
+        tiles=support is None and not regions,
+        notes=tuple(dict.fromkeys(notes)),
+    )
 
 
 def _measure_sizes(paths: Sequence[Path], max_mpixels: float) -> dict[Path, Size]:
@@ -225,32 +243,67 @@ def _fits(families: Sequence[Family], sample: _Sample, size: Size) -> bool:
     return carrying >= 0.6 * min(8, len(sample))
 
 
+class _Group(NamedTuple):
+    """What was learned from a group of photographs."""
+
+    family: Family | None = None
+    stamps: tuple[Stamp, ...] = ()
+    note: str = ""
+    """Why there is no family, where that is worth telling."""
+
+
 def _study_group(
     sample: _Sample, size: Size, regions: Sequence[Region], support: BoolMask | None
-) -> tuple[Family | None, str]:
-    """Return the family of photographs of one size, or None and why there is none."""
+) -> _Group:
+    """Return what photographs of one size share."""
+    stamps: tuple[Stamp, ...] = ()
     factor = min(1.0, _LOOK_PX / max(size))
     small = (max(1, round(size[0] * factor)), max(1, round(size[1] * factor)))
     if support is None:
-        outline = find_agreement(np.stack([resize(photo, small) for photo in sample]))
-        outline &= _paint_regions(small, regions)
+        search = StampSearch([size] * len(sample))
+        looks: list[Floats] = []
+        for photo in sample:
+            looks.append(resize(photo, small))
+            search.add(photo)
+        outline = find_agreement(np.stack(looks))
         if outline.mean() > _MOST_SHARE:
-            return None, (
+            return _Group(note=(
                 f"photographs of {size[1]}x{size[0]} agree nearly everywhere: they seem to show "
                 "one scene, in which an overlay cannot be told apart"
-            )
-        region = fill_outline(outline, 3)
-        support = resize_mask(region, size)
+            ))  # fmt: skip
+        stamps = _choose_stamps(search, size, regions)
+        # Characters that all dates have in common are a stamp's, not an overlay.
+        outline &= _paint_regions(small, regions) & ~resize_mask(_paint_stamps(stamps, size), small)
+        support = resize_mask(fill_outline(outline, 3), size)
     if not support.any():
-        return None, ""
+        return _Group(stamps=stamps)
     box = bound(support, _MARGIN_PX)
     room = max(MIN_PHOTOS, _STACK_PX // (box.height * box.width))
     stack = np.stack([photo[box.slices()] for _, photo in zip(range(room), sample, strict=False)])
     reach = max(3, round(3 / factor))
     overlay = _estimate_aligned(stack, support[box.slices()], reach)
     if overlay is None:
-        return None, ""
-    return _cut(overlay, box, size, len(stack)), ""
+        return _Group(stamps=stamps)
+    return _Group(_cut(overlay, box, size, len(stack)), stamps)
+
+
+def _choose_stamps(search: StampSearch, size: Size, regions: Sequence[Region]) -> tuple[Stamp, ...]:
+    """Return the stamps of a search that lie in the regions to look at."""
+    allowed = _paint_regions(size, regions)
+    return tuple(
+        stamp for stamp in search.find()
+        if (box := stamp.place(size)) is not None and allowed[box.slices()].mean() > 0.5
+    )  # fmt: skip
+
+
+def _paint_stamps(stamps: Sequence[Stamp], size: Size) -> BoolMask:
+    mask = np.zeros(size, np.bool_)
+    for stamp in stamps:
+        box = stamp.place(size)
+        if box is not None:
+            mask[box.slices()] = True
+            mask = grow_square(mask, max(2, min(box.height, box.width) // 2))
+    return mask
 
 
 def _estimate_aligned(stack: Floats, support: BoolMask, reach: int) -> Overlay | None:
@@ -308,16 +361,20 @@ def _paint_regions(size: Size, regions: Sequence[Region]) -> BoolMask:
     return allowed
 
 
-def _study_mixed(
-    paths: Sequence[Path], max_mpixels: float, regions: Sequence[Region]
-) -> Family | None:
-    """Return the family of photographs of many sizes, laid over each other in several frames.
+def _study_mixed(paths: Sequence[Path], max_mpixels: float, regions: Sequence[Region]) -> _Group:
+    """Return what photographs of many sizes share, laid over each other in several frames.
 
     The frame in which they agree on the most is taken.
     """
     sample = list(_Sample(paths, max_mpixels))
     sizes = [(int(photo.shape[0]), int(photo.shape[1])) for photo in sample]
     target = (int(np.median([s[0] for s in sizes])), int(np.median([s[1] for s in sizes])))
+    search = StampSearch(sizes)
+    for photo in sample:
+        search.add(photo)
+    stamps = _choose_stamps(search, (min(s[0] for s in sizes), min(s[1] for s in sizes)), regions)
+    if stamps:
+        return _Group(stamps=stamps)  # its common characters would be taken for an overlay
     best: tuple[float, Frame, Floats, BoolMask] | None = None
     for frame in _list_frames():
         if frame.scaling == "height":
@@ -335,13 +392,13 @@ def _study_mixed(
             region = resize_mask(fill_outline(outline, 3), whole)
             best = (found, frame, stack, region)
     if best is None:
-        return None
+        return _Group()
     _, frame, stack, region = best
     box = bound(region, _MARGIN_PX)
     overlay = _estimate_aligned(stack[(slice(None), *box.slices())], region[box.slices()], 3)
     if overlay is None:
-        return None
-    return _cut(overlay, box, (stack.shape[1], stack.shape[2]), len(stack), frame)
+        return _Group()
+    return _Group(_cut(overlay, box, (stack.shape[1], stack.shape[2]), len(stack), frame))
 
 
 def _lay_over(sample: Sequence[Floats], target: Size, frame: Frame) -> Floats | None:

@@ -1,0 +1,92 @@
+"""A watermark tiled over one photograph; walls, fabrics and prints are none."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw, ImageFont
+
+from restorepix.watermark.repair import unblend
+from restorepix.watermark.tiling import find_tiling
+
+HEIGHT, WIDTH = 300, 440
+
+
+def draw_tiles(opacity, step=(60, 90), angle=0, stagger=0):
+    """(300, 440) float32 of small words."""
+    side = 1200
+    image = Image.new("L", (side, side))
+    pen, font = ImageDraw.Draw(image), ImageFont.load_default(32)
+    for number, top in enumerate(range(0, side, 2 * step[0])):
+        for left in range(-(number % 2) * 2 * stagger, side, 2 * step[1]):
+            pen.text((left, top), "PROOF", 255, font, stroke_width=1)
+    image = image.rotate(angle, resample=Image.Resampling.BICUBIC)
+    cut = image.crop((160, 300, 160 + 2 * WIDTH, 300 + 2 * HEIGHT))
+    small = cut.resize((WIDTH, HEIGHT), Image.Resampling.BOX)
+    return np.asarray(small, np.float32) / 255 * opacity
+
+
+@pytest.fixture(scope="module")
+def photo():
+    from skimage import data
+
+    return cv2.resize(data.coffee(), (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA) / np.float32(
+        255
+    )
+
+
+@pytest.mark.parametrize(("angle", "stagger"), [(0, 0), (0, 45), (30, 0)])
+def test_a_tiled_watermark_is_taken_off_a_single_photograph(photo, angle, stagger):
+    alpha = draw_tiles(0.5, angle=angle, stagger=stagger)
+    a = alpha[..., None]
+    given = np.rint(255 * (photo * (1 - a) + a)).astype(np.float32) / 255
+    tiling = find_tiling(given)
+    assert tiling.overlay is not None, tiling.doubt
+    covered = alpha > 0.02
+    before = np.square(given - photo)[covered].mean()
+    clean = np.clip(unblend(given, tiling.overlay), 0, 1)
+    assert np.square(clean - photo)[covered].mean() < before / 10
+
+
+@pytest.mark.parametrize("name", ["brick", "grass", "gravel", "page", "checkerboard"])
+def test_textures_are_no_watermark(name):
+    from skimage import data
+
+    plane = getattr(data, name)().astype(np.float32) / 255
+    assert find_tiling(np.dstack([plane] * 3)).overlay is None
+
+
+@pytest.mark.parametrize("period", [24, 48])
+@pytest.mark.parametrize("kind", ["stripes", "checker", "dots", "grid"])
+def test_patterns_are_no_watermark(kind, period):
+    y, x = np.mgrid[0:HEIGHT, 0:WIDTH]
+    pattern = {
+        "stripes": x % period < period / 2,
+        "checker": (x // period + y // period) % 2 == 0,
+        "dots": np.hypot(x % period - period / 2, y % period - period / 2) < period / 4,
+        "grid": (x % period < 3) | (y % period < 3),
+    }[kind]
+    rng = np.random.default_rng(0)
+    for contrast in (0.2, 0.6):
+        light = (0.4 + contrast * (pattern - 0.5)) * (0.6 + 0.4 * x / WIDTH)
+        noisy = np.clip(light + rng.normal(0, 0.015, light.shape), 0, 1)
+        assert find_tiling(np.dstack([noisy.astype(np.float32)] * 3)).overlay is None
+
+
+def test_a_photograph_has_no_lattice(photo):
+    tiling = find_tiling(photo)
+    assert tiling.overlay is None and not tiling.doubt
+
+
+def test_a_tiling_whose_opacity_cannot_be_told_is_left_and_listed():
+    alpha = draw_tiles(0.4)
+    flat = np.full((HEIGHT, WIDTH), 0.5, np.float32)
+    rng = np.random.default_rng(0)
+    given = flat * (1 - alpha) + alpha + rng.normal(0, 0.01, flat.shape)
+    tiling = find_tiling(np.dstack([given.astype(np.float32)] * 3))
+    assert tiling.overlay is None and tiling.doubt
+
+
+def test_a_small_picture_is_not_searched():
+    assert find_tiling(np.zeros((30, 40, 3), np.float32)).overlay is None
