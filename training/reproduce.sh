@@ -6,7 +6,7 @@
 #   interrupted continues from its last checkpoint. MODEL: inpaint, detect; default: those of the
 #   manifest. RUNS/MODEL.safetensors, RUNS/MODEL.txt (the table), RUNS/MODEL.md (the model card with
 #   that table) and RUNS/MODEL.toml (what the manifest pins) come out.
-#   RECIPES (training/recipes) and PHOTOS (256) can be set to try it out in small.
+#   RECIPES (training/recipes), PHOTOS (256) and BANK (50000) can be set to try it out in small.
 set -euo pipefail
 data=${1:?usage: training/reproduce.sh DATA [RUNS [MODEL...]]}
 runs=${2:-runs}
@@ -43,10 +43,11 @@ make_inpaint() {
 
 make_detect() {
   build_cache "$recipes/detector.toml" "$runs/cache"
-  python -m training.byol "$recipes/byol.toml" --cache "$runs/cache" --run "$runs/byol"
-  python -m training.detector "$recipes/detector.toml" --cache "$runs/cache" \
-    --run "$runs/detector" --encoder "$runs/byol/encoder.safetensors" --elements "$elements"
-  cp "$runs/detector/detect.safetensors" "$runs/detect.safetensors"
+  python -m training.synthesis.bank "$recipes/detector.toml" --cache "$runs/cache" \
+    --elements "$elements" --out "$runs/bank" --samples "${BANK:-50000}"
+  python -m training.detector "$recipes/detector.toml" --bank "$runs/bank" --run "$runs/detector"
+  python -m training.calibrate "$runs/detector/checkpoint" "$data" \
+    --recipe "$recipes/detector.toml" --out "$runs/detect.safetensors"
   python -m benchmarks.detection "$data" --weights "$runs/detect.safetensors" \
     --json "$runs/detect.json"
 }
