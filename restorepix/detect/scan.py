@@ -120,8 +120,7 @@ class Scanner:
         with torch.inference_mode():
             planes = torch.tensor(read(box)).permute(2, 0, 1).contiguous()
             planes.nan_to_num_(0.0).clamp_(0, 1)
-            low, high = planes.flatten(1).aminmax(dim=1)
-            if float((high - low).max()) < FLAT_LEVELS:
+            if _is_flat(planes[:, ::8, ::8]) and _is_flat(planes):
                 return
             image = planes.to(self._device, self._dtype)[None].mul_(2).sub_(1)
             found = predict(self._detector, image)[0]
@@ -134,6 +133,11 @@ class Scanner:
         rows, columns = core.slices()
         inner = core.shift(-box.top, -box.left).slices()
         maps[:, rows, columns] = levels[:, inner[0], inner[1]]
+
+
+def _is_flat(planes: torch.Tensor) -> bool:
+    low, high = planes.flatten(1).aminmax(dim=1)
+    return float((high - low).max()) < FLAT_LEVELS
 
 
 def plan_tiles(height: int, width: int) -> list[tuple[Box, Box]]:
