@@ -71,3 +71,22 @@ def draw_stamp(date: str, height: int) -> npt.NDArray[np.float32]:
             pen.rectangle((x + left, top, x + right, bottom), 255)
     small = image.resize((image.width // 4, height), Image.Resampling.BOX)
     return np.asarray(small, np.float32) / 255
+
+
+TILED_HEIGHT, TILED_WIDTH = 300, 440
+
+
+def draw_tiles(
+    opacity: float, step: tuple[int, int] = (60, 90), angle: float = 0, stagger: int = 0
+) -> npt.NDArray[np.float32]:
+    """(300, 440) float32 of small words."""
+    side = 1200
+    image = Image.new("L", (side, side))
+    pen, font = ImageDraw.Draw(image), ImageFont.load_default(32)
+    for number, top in enumerate(range(0, side, 2 * step[0])):
+        for left in range(-(number % 2) * 2 * stagger, side, 2 * step[1]):
+            pen.text((left, top), "PROOF", 255, font, stroke_width=1)
+    image = image.rotate(angle, resample=Image.Resampling.BICUBIC)
+    cut = image.crop((160, 300, 160 + 2 * TILED_WIDTH, 300 + 2 * TILED_HEIGHT))
+    small = cut.resize((TILED_WIDTH, TILED_HEIGHT), Image.Resampling.BOX)
+    return np.asarray(small, np.float32) / 255 * opacity

@@ -10,7 +10,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from restorepix.cli import app
-from tests.watermark.conftest import HEIGHT, WIDTH, blend, draw_alpha
+from tests.watermark.conftest import HEIGHT, WIDTH, blend, draw_alpha, draw_stamp, draw_tiles
 
 runner = CliRunner()
 
@@ -110,6 +110,59 @@ def test_a_scene_that_all_photographs_show_is_no_watermark(photos, tmp_path):
     result, records = run(folder, "-o", tmp_path / "out")
     assert result.exit_code == 0
     assert all(record["status"] == "unchanged" for record in records)
+
+
+def test_dates_that_differ_are_repainted_and_nothing_else(photos, tmp_path):
+    large = [np.kron(photo, np.ones((2, 2, 1), np.uint8)) for photo in photos[3:11]]
+    marked, inks = [], []
+    for number, photo in enumerate(large):
+        ink = draw_stamp(f"9{number} {2 + number:2d} {27 - 3 * number:2d}", 14)
+        alpha = np.zeros((2 * HEIGHT, 2 * WIDTH, 1), np.float32)
+        alpha[-30:-16, -110 : -110 + ink.shape[1], 0] = ink
+        marked.append(np.rint(photo * (1 - alpha) + (250, 240, 40) * alpha).astype(np.uint8))
+        inks.append(alpha[..., 0])
+    folder = save(tmp_path / "in", [*marked, large[0][:, ::-1]])
+    result, records = run(folder, "-o", tmp_path / "out")
+    assert result.exit_code == 0 and "date stamp" in result.stderr, result.output
+    assert (tmp_path / "out/08.png").read_bytes() == (folder / "08.png").read_bytes()
+    for number, record in enumerate(records[:8]):
+        if record["status"] == "unchanged":
+            assert record["review"]
+            continue
+        assert record["method"] == "inpainted" and record["detected"]["watermark"]["pixels"]
+        restored = np.asarray(Image.open(tmp_path / f"out/{number:02d}.png")).astype(int)
+        changed = np.abs(restored - marked[number]).max(axis=2) > 0
+        assert not changed[:-40].any() and not changed[:, :-130].any()
+        assert changed[inks[number] > 0.5].mean() > 0.9
+    assert sum(record["status"] == "restored" for record in records) >= 7
+    verified = runner.invoke(app, ["verify", str(folder), str(tmp_path / "out")])
+    assert verified.exit_code == 0, verified.output
+
+
+def test_a_tiling_of_a_single_photograph_is_unblended(tmp_path):
+    from skimage import data
+
+    photo = np.asarray(Image.fromarray(data.coffee()).resize((440, 300)))
+    alpha = draw_tiles(0.5)[..., None]
+    marked = np.rint(photo * (1 - alpha) + 255 * alpha).astype(np.uint8)
+    folder = save(tmp_path / "in", [marked])
+    result, (record,) = run(folder, "-o", tmp_path / "out", "--per-image")
+    assert result.exit_code == 0 and record["method"] == "unblended", result.output
+    restored = np.asarray(Image.open(tmp_path / "out/00.png")).astype(float)
+    covered = alpha[..., 0] > 0.02
+    after = np.square(restored - photo)[covered].mean()
+    assert after < np.square(marked - photo.astype(float))[covered].mean() / 10
+
+
+def test_a_wall_is_left_as_it_is_and_listed_at_most(tmp_path):
+    from skimage import data
+
+    folder = save(tmp_path / "in", [data.brick()[:256, :384], data.checkerboard()])
+    result, records = run(folder, "-o", tmp_path / "out")
+    assert result.exit_code == 0
+    for record in records:
+        assert record["status"] == "unchanged" and record["review"]
+    assert "repeats over the picture" in records[1]["review"][0]
 
 
 @pytest.mark.parametrize(

@@ -5,26 +5,12 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw, ImageFont
 
 from restorepix.watermark.repair import unblend
 from restorepix.watermark.tiling import find_tiling
-
-HEIGHT, WIDTH = 300, 440
-
-
-def draw_tiles(opacity, step=(60, 90), angle=0, stagger=0):
-    """(300, 440) float32 of small words."""
-    side = 1200
-    image = Image.new("L", (side, side))
-    pen, font = ImageDraw.Draw(image), ImageFont.load_default(32)
-    for number, top in enumerate(range(0, side, 2 * step[0])):
-        for left in range(-(number % 2) * 2 * stagger, side, 2 * step[1]):
-            pen.text((left, top), "PROOF", 255, font, stroke_width=1)
-    image = image.rotate(angle, resample=Image.Resampling.BICUBIC)
-    cut = image.crop((160, 300, 160 + 2 * WIDTH, 300 + 2 * HEIGHT))
-    small = cut.resize((WIDTH, HEIGHT), Image.Resampling.BOX)
-    return np.asarray(small, np.float32) / 255 * opacity
+from tests.watermark.conftest import TILED_HEIGHT as HEIGHT
+from tests.watermark.conftest import TILED_WIDTH as WIDTH
+from tests.watermark.conftest import draw_tiles
 
 
 @pytest.fixture(scope="module")
