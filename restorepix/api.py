@@ -52,6 +52,7 @@ class Restorer:
         weights: str | Path | None = None,
         threads: int | None = None,
         download: bool = True,
+        grain: str = "auto",
     ) -> None:
         """Check the weights and the device; the network itself loads with the first hole.
 
@@ -62,6 +63,8 @@ class Restorer:
                 None for the bundled weights.
             threads: windows that a CPU works on at a time; None for one.
             download: fetch a named model that is not on this machine.
+            grain: ``auto`` gives repaired pixels the grain of their surround, where it has any;
+                ``off`` leaves them smooth.
 
         Raises:
             WeightsError: the weights are missing, damaged or of another architecture.
@@ -75,6 +78,7 @@ class Restorer:
             weights=None if weights is None else Path(weights),
             threads=threads,
             download=download,
+            grain=grain,
         )
         self._network = load_network(options)
 

@@ -188,6 +188,9 @@ class RestoreOptions:
     """Fetch a model of the manifest that is not on this machine."""
     weights_repo: str | None = None
     """Hub repository to fetch it from, as OWNER/NAME or OWNER/NAME@REVISION."""
+    grain: str = "auto"
+    """``auto`` gives repaired pixels the grain of their surround, where it has any; ``off`` leaves
+    them as smooth as the network paints them."""
     threads: int | None = None
     """Windows of one photograph that a CPU repaints at a time, or None for what is left of the
     cores by ``jobs``."""
@@ -211,6 +214,8 @@ class RestoreOptions:
             raise UsageError("--backup says where --in-place keeps originals: pass --in-place too.")
         if not self.max_mpixels > 0:
             raise UsageError(f"--max-mpixels: expected more than 0, found {self.max_mpixels:g}.")
+        if self.grain not in ("auto", "off"):
+            raise UsageError(f"--grain: expected auto or off, found {self.grain!r}.")
         _check_range("--threads", self.threads, 1, _MAX_JOBS)
         _check_range("--jobs", self.jobs, 1, _MAX_JOBS)
         _check_range("--timeout", self.timeout_s, 0.01, _MAX_TIMEOUT_S)
@@ -242,6 +247,7 @@ class RestoreOptions:
             "accept_reencode": self.accept_reencode,
             "strip": self.strip,
             "provenance": self.provenance,
+            "grain": self.grain,
         }
         if self.force:  # younger than the first journals, which lack it
             identity["force"] = True

@@ -327,7 +327,7 @@ def load_network(options: RestoreOptions) -> Network:
     # Of several devices each has a process of its own; here the first stands for them.
     devices = ["cpu"] if is_cpu else [str(choose_device(name)) for name in options.devices]
     weights = find_weights(options.weights, download=options.download, repo=options.weights_repo)
-    inpainter = _LazyInpainter(weights, devices[0], options.threads or 1)
+    inpainter = _LazyInpainter(weights, devices[0], options.threads or 1, options.grain)
     return Network(inpainter, ",".join(devices), weights.sha256)
 
 
@@ -342,8 +342,9 @@ def _is_cpu_build() -> bool:
 class _LazyInpainter:
     """An :class:`restorepix.inpaint.Inpainter` that is made when it is first asked."""
 
-    def __init__(self, weights: WeightsFile, device: str, threads: int) -> None:
+    def __init__(self, weights: WeightsFile, device: str, threads: int, grain: str) -> None:
         self._weights = weights
+        self._grain = grain
         self._device = device
         self._threads = threads
         self._lock = Lock()
@@ -356,7 +357,12 @@ class _LazyInpainter:
         with self._lock:
             if self._inpainter is None:
                 self._inpainter = self._load()
-        return self._inpainter.inpaint(image, mask)
+        patches = self._inpainter.inpaint(image, mask)
+        if self._grain == "off":
+            return patches
+        from restorepix.grain import add_grain
+
+        return add_grain(image, mask, patches)
 
     def _load(self) -> Inpainting:
         import torch

@@ -299,6 +299,15 @@ WeightsRepo = Annotated[
         show_default=False,
     ),
 ]
+Grain = Annotated[
+    str,
+    typer.Option(
+        metavar="auto|off",
+        help="Give repaired pixels the grain of the picture around them; a picture without grain "
+        "gets none.",
+        rich_help_panel=NETWORK,
+    ),
+]
 Threads = Annotated[
     int | None,
     typer.Option(

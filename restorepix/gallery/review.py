@@ -249,6 +249,7 @@ class Reviewer:
             accept_reencode=bool(known.get("accept_reencode")),
             strip=bool(known.get("strip")),
             provenance=bool(known.get("provenance", True)),
+            grain="off" if known.get("grain") == "off" else "auto",
             overwrite=True,
             in_place=self.run.in_place,
             backup=folder if self.run.in_place else None,
