@@ -22,7 +22,7 @@ class ExitCode(IntEnum):
     REVIEW = 3
     """Only with ``--fail-on-review``: some inputs want a look."""
     UNAVAILABLE = 4
-    """Weights or device not available; nothing was written."""
+    """Weights, device, store or cluster not available; nothing was written."""
     INTERNAL = 70
     """A fault of ours; the journal is intact."""
     INTERRUPTED = 130
@@ -138,6 +138,20 @@ class DeviceLostError(RestorepixError):
     exit_code = ExitCode.SOME_FAILED
 
 
+class StoreUnavailableError(RestorepixError):
+    """An object store does not answer, or refuses, before anything is done."""
+
+    code = "store-unavailable"
+    exit_code = ExitCode.UNAVAILABLE
+
+
+class ClusterError(RestorepixError):
+    """A Ray cluster cannot be reached, or its nodes cannot do what the run asks."""
+
+    code = "cluster"
+    exit_code = ExitCode.UNAVAILABLE
+
+
 class StoppedError(RestorepixError):
     """The run was interrupted, and this photograph is abandoned."""
 
@@ -162,6 +176,12 @@ class TimedOutError(PhotoError):
     """A file does not answer: a network mount without its server, a pipe without a writer."""
 
     code = "timeout"
+
+
+class StoreError(PhotoError):
+    """An object store refuses, or does not answer, in the middle of a run."""
+
+    code = "store"
 
 
 class CrashedError(PhotoError):

@@ -21,6 +21,7 @@ from restorepix.options import RestoreOptions
 from restorepix.photo import BoolMask
 from restorepix.pipeline import Inpainting, read_file, read_mask_file
 from restorepix.plan import Job
+from restorepix.stores.place import is_remote
 from restorepix.tiles import Box, plan_windows
 
 SECONDS_PER_MPIXEL = {".jpg": 0.13, ".jpeg": 0.13}
@@ -54,6 +55,8 @@ class Estimate:
     """Memory of its turn, on top of the process."""
     problem: str = ""
     """Why the photograph is going to fail, if that shows already."""
+    decision: str = ""
+    """What is going to be done, where the photograph was looked at for it."""
 
     def seconds(self, seconds_per_pixel: float) -> float:
         """Return the CPU seconds of the photograph, for a network of some speed."""
@@ -68,8 +71,11 @@ def estimate_job(job: Job, options: RestoreOptions) -> Estimate:
         options: how it would be restored.
 
     Returns:
-        The estimate; a file that cannot be read has a ``problem`` instead of numbers.
+        The estimate; a file that cannot be read has a ``problem`` instead of numbers, and one in
+        a store, which would have to be fetched for it, none at all.
     """
+    if is_remote(job.source.path) or is_remote(job.mask):
+        return Estimate(0, None, None, None, 0, 0.0, 0)
     try:
         sizes = _measure(job.source.path, options)
     except PhotoError as error:

@@ -14,6 +14,9 @@ from pathlib import Path
 from restorepix.errors import UsageError
 from restorepix.formats import SNIFF_BYTES, SUFFIXES, sniff_format
 from restorepix.options import WalkOptions
+from restorepix.stores.listing import looks_like_folder, name_format, walk_prefix
+from restorepix.stores.place import is_remote
+from restorepix.stores.store import check_contact
 
 JOURNAL_FOLDER = ".restorepix"
 """Folder of a run's journal, inside its output folder."""
@@ -43,7 +46,11 @@ class Source:
     """Where the file lies in ``folder``; for a file named outright, its name."""
     format: str | None
     """What the content looks like (:func:`restorepix.formats.sniff_format`); None when it is no
-    picture or cannot be opened, which only files named outright may be."""
+    picture or cannot be opened, which only files named outright may be. In a store, what the name
+    claims."""
+    sidecars: tuple[tuple[Path, str], ...] | None = None
+    """In a store, the sidecars that the listing showed, as
+    :func:`restorepix.write.find_sidecars` gives them; None to look beside the file."""
 
 
 @dataclass(frozen=True)
@@ -78,12 +85,17 @@ def find_inputs(
     Raises:
         UsageError: none of ``paths`` exists.
     """
-    if paths and all(_identify(path) is None for path in paths):
+    if paths and all(not is_remote(path) and _identify(path) is None for path in paths):
         raise UsageError(f"{paths[0]}: no such file or folder. Check the spelling of the inputs.")
     avoided = {identity for path in never if (identity := _identify(path)) is not None}
     sources: dict[tuple[Path | None, Path], Source] = {}
     ignored: dict[Path, None] = {}
     for path in paths:
+        if is_remote(path):
+            remote, passed_over = _find_remote(path, options, never)
+            sources |= {(source.folder, source.path): source for source in remote}
+            ignored |= dict.fromkeys(passed_over)
+            continue
         for source in _walk_input(path, options, avoided):
             if source.folder is not None and source.format is None and _is_readable(source.path):
                 if source.path.suffix.lower() != SIDECAR_SUFFIX:
@@ -117,7 +129,12 @@ def read_file_list(name: str, *, null_separated: bool = False) -> list[Path]:
 
 
 def is_folder(path: Path) -> bool:
-    """Return whether a path is a folder, or a link to one; False for what is no usable path."""
+    """Return whether a path is a folder, or a link to one; False for what is no usable path.
+
+    In a store, whatever is not called like a picture.
+    """
+    if is_remote(path):
+        return looks_like_folder(path)
     try:
         return path.is_dir()
     except OSError:  # a name that is too long
@@ -156,6 +173,28 @@ def _walk_input(
     walk = _Walk(path, options, avoided)
     for relative in sorted(walk.list_files(), key=natural_key):
         yield Source(path / relative, path, relative, _sniff_file(path / relative))
+
+
+def _find_remote(
+    path: Path, options: WalkOptions, never: Collection[Path]
+) -> tuple[list[Source], Sequence[Path]]:
+    """Return the inputs at a place in a store, and what is passed over there."""
+    if not is_folder(path):
+        check_contact(path)
+        return [Source(path, None, Path(path.name), name_format(path.name))], ()
+    found = walk_prefix(
+        path,
+        includes=_build_filter(options.include) if options.include else None,
+        excludes=_build_filter(options.exclude),
+        avoided=[place for place in never if is_remote(place)],
+        journal_folder=JOURNAL_FOLDER,
+    )
+    if not found.pictures and not found.ignored:
+        raise UsageError(
+            f"{path}: there is nothing of that name, or below it. Check the spelling of the inputs."
+        )
+    pictures = sorted(found.pictures, key=lambda one: natural_key(one.relative))
+    return [Source(one.path, path, *one[1:]) for one in pictures], found.ignored
 
 
 class _Walk:
@@ -218,6 +257,8 @@ def _build_filter(globs: Iterable[str]) -> Callable[[Path], bool]:
 
 def _identify(path: Path) -> _Identity | None:
     """Return what tells a file or folder from all others, or None when there is none."""
+    if is_remote(path):
+        return None
     try:
         status = path.stat()
     except OSError:

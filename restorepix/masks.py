@@ -22,9 +22,11 @@ from PIL import Image
 from restorepix.errors import MaskError, PhotoError, UsageError
 from restorepix.formats import read_photo
 from restorepix.formats.measure import is_black, measure_pages
-from restorepix.inputs import PICTURE_SUFFIXES, Source, fold_name
+from restorepix.inputs import PICTURE_SUFFIXES, Source, fold_name, is_folder
 from restorepix.options import DamageClass
 from restorepix.photo import BoolMask, Page, Photo
+from restorepix.stores.listing import list_names
+from restorepix.stores.place import is_remote
 
 _LUMA_PER_MILLE: Final = (299, 587, 114)
 """Rec. ITU-R BT.601 luminance weights of R, G and B, in thousandths: exact in integers."""
@@ -49,11 +51,18 @@ class MaskFinder:
         Raises:
             UsageError: there is nothing at ``path``.
         """
-        if not path.exists():
-            raise UsageError(f"--mask {path}: no such file or folder.")
         self._path = path
-        self._is_folder = path.is_dir()
         self._listings: dict[Path, dict[str, Path]] = {}
+        self._is_remote = is_remote(path)
+        self._is_folder = is_folder(path)
+        is_missing = False
+        if not self._is_remote:
+            is_missing = not path.exists()
+        elif self._is_folder:
+            self._listings |= list_names(path, fold_name)
+            is_missing = not self._listings[path]
+        if is_missing:
+            raise UsageError(f"--mask {path}: no such file or folder.")
 
     def find_mask(self, source: Source) -> Path | None:
         """Return the mask file of a picture, or None.
@@ -69,7 +78,7 @@ class MaskFinder:
         if folder is None:
             return None
         listing = self._list(folder)
-        own_folder = folder.samefile(source.path.parent) if source.path.parent.exists() else False
+        own_folder = self._is_same(folder, source.path.parent)
         for stem in self._stems(source, own_folder):
             for suffix in _MASK_SUFFIXES:
                 mask = listing.get(fold_name(stem + suffix))
@@ -93,14 +102,25 @@ class MaskFinder:
         folder = self._path
         for part in relative.parts:
             inner = self._list(folder).get(fold_name(part))
-            if inner is None or not inner.is_dir():
+            if inner is None or not self._is_inner(inner):
                 return None
             folder = inner
         return folder
 
+    def _is_inner(self, place: Path) -> bool:
+        return place in self._listings if self._is_remote else place.is_dir()
+
+    @staticmethod
+    def _is_same(folder: Path, other: Path) -> bool:
+        if is_remote(folder) or is_remote(other):
+            return folder == other
+        return other.exists() and folder.samefile(other)
+
     def _list(self, folder: Path) -> dict[str, Path]:
         """Return a folder's entries by folded name; reversed, so that of twins the first wins."""
         if folder not in self._listings:
+            if self._is_remote:
+                return {}
             try:
                 entries = sorted(folder.iterdir(), reverse=True)
             except OSError as error:

@@ -256,6 +256,28 @@ class RestoreOptions:
         return identity
 
 
+@dataclass(frozen=True)
+class ClusterOptions:
+    """Where ``--engine ray`` runs."""
+
+    address: str | None = None
+    """``HOST:PORT`` of the cluster's head, ``auto``, or None for ``RAY_ADDRESS``, else this machine
+    alone."""
+    gpu_share: float = 1.0
+    """Share of a GPU that each copy of the network takes, in (0, 1]."""
+    painters: int | None = None
+    """Copies of the network in processes of their own on CPUs; None to have them on GPUs only."""
+
+    def __post_init__(self) -> None:
+        """Refuse values that no run can use.
+
+        Raises:
+            UsageError: some value is out of its range; the message names the option.
+        """
+        if not 0.01 <= self.gpu_share <= 1:
+            raise UsageError(f"--gpu-share: expected 0.01 to 1, found {self.gpu_share:g}.")
+
+
 def _check_range(option: str, value: float | None, least: float, most: float) -> None:
     if value is not None and not least <= value <= most:
         raise UsageError(f"{option}: expected {least:g} to {most:g}, found {value:g}.")

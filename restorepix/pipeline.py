@@ -6,14 +6,12 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from threading import Lock, Thread
+from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -22,6 +20,7 @@ import numpy.typing as npt
 from restorepix import __version__
 from restorepix.color import page_to_rgb, rgb_to_native
 from restorepix.composite import composite_page
+from restorepix.deadline import call_in_time
 from restorepix.errors import (
     DeviceError,
     DeviceLostError,
@@ -30,7 +29,7 @@ from restorepix.errors import (
     PhotoError,
     PreservationError,
     RestorepixError,
-    TimedOutError,
+    StoreError,
     UnreadableError,
     UnsupportedError,
     WriteError,
@@ -57,12 +56,14 @@ from restorepix.masks import (
     limit_detected,
     read_mask_for,
 )
-from restorepix.options import RestoreOptions
+from restorepix.options import DEFAULT_TIMEOUT_S, RestoreOptions
 from restorepix.originals import Ledger, back_up_original, check_unchanged
 from restorepix.photo import BoolMask, Page, Photo, Preserved
 from restorepix.plan import Job, Plan
 from restorepix.provenance import build_record
 from restorepix.report import Failure, JournalEntry, Method, Result
+from restorepix.stores.place import is_remote
+from restorepix.stores.store import find_md5, hash_md5, read_object
 from restorepix.tiles import Box
 from restorepix.write import (
     copy_sidecars,
@@ -665,21 +666,26 @@ class _Turn:
         self._started = _tell_time()
         self._input_sha256: str | None = None
         self._mask_file_sha256: str | None = None
+        self._input_md5: str | None = None
+        self._output_md5: str | None = None
 
     def run(self) -> Result:
         """Return the result, entered in the journal."""
         job, options, path = self._job, self._options, self._job.source.path
         with self.stopwatch.measure("read"):
             status = _check_status(job)
-            data = read_stable(path, options.timeout_s)
-            if self._ledger is not None:
-                data = _find_original(data, job, self._ledger)
-            self._input_sha256 = hash_bytes(data)
+            data = None
+            self._recall_input()
+            if self._input_sha256 is None:
+                data = self._read_input()
             given = _read_given(job, self._repair, options.timeout_s)
             self._mask_file_sha256 = None if given is None else hash_bytes(given.data)
             known = self._find_known()
         if known is not None:
             return self._enter(known, known.status == "skipped")
+        if data is None:
+            with self.stopwatch.measure("read"):
+                data = self._read_input()
         overwrite = options.overwrite or (options.resume and self._is_ours())
         if not overwrite:
             if self._ledger is None:
@@ -706,28 +712,71 @@ class _Turn:
         )
         return self._enter(result, None)
 
+    def _recall_input(self) -> None:
+        """Know an object by the hash that its store gives, where an earlier run wrote that down."""
+        path, past = self._job.source.path, self._past
+        entries = [one[1] for one in (past.failed, past.done) if one is not None]
+        if not is_remote(path) or not any(entry.input_md5 for entry in entries):
+            return
+        self._input_md5 = find_md5(path, self._options.timeout_s)
+        for entry in entries:
+            if entry.input_md5 is not None and entry.input_md5 == self._input_md5:
+                self._input_sha256 = entry.input_sha256
+
+    def _read_input(self) -> bytes:
+        job, path = self._job, self._job.source.path
+        data = read_stable(path, self._options.timeout_s)
+        if self._ledger is not None:
+            data = _find_original(data, job, self._ledger)
+        self._input_sha256 = hash_bytes(data)
+        if is_remote(path):
+            self._input_md5 = hash_md5(data)
+        return data
+
     def _write(
-        self, restoration: Restoration, bytes_in: int, status: os.stat_result, overwrite: bool
+        self,
+        restoration: Restoration,
+        bytes_in: int,
+        status: os.stat_result | None,
+        overwrite: bool,
     ) -> Result:
         job, options, path = self._job, self._options, self._job.source.path
         output_sha256 = self._input_sha256
         if not restoration.is_same:
             output_sha256 = hash_bytes(restoration.data)
         assert output_sha256 is not None
-        troubles = _write_mask(job, restoration)
+        if is_remote(job.output):
+            self._output_md5 = hash_md5(restoration.data)
+        troubles = _write_mask(job, restoration, options.timeout_s)
         entered = [self._tell(restoration, bytes_in, troubles)]
 
         def enter() -> None:
             entered[0] = self._enter(entered[0], output_sha256)
 
         if self._ledger is None:
-            keep = {"preserve_times": options.preserve_times, "overwrite": overwrite}
+            preserve, limit = options.preserve_times, options.timeout_s
             if not options.strip:
-                copy_sidecars(path, job.output, **keep)
-            write_output(restoration.data, job.output, path, **keep, before_rename=enter)
+                copy_sidecars(
+                    path,
+                    job.output,
+                    preserve_times=preserve,
+                    overwrite=overwrite,
+                    known=job.source.sidecars,
+                    timeout_s=limit,
+                )
+            write_output(
+                restoration.data,
+                job.output,
+                path,
+                preserve_times=preserve,
+                overwrite=overwrite,
+                before_rename=enter,
+                timeout_s=limit,
+            )
         elif output_sha256 == _hash_file(path):
             enter()
         else:
+            assert status is not None
             self._replace_original(restoration.data, output_sha256, status, enter)
         return entered[0]
 
@@ -762,6 +811,7 @@ class _Turn:
         if output_sha256 is True:
             assert self._past.done is not None
             output_sha256 = self._past.done[1].output_sha256
+            self._output_md5 = self._past.done[1].output_md5
         entry = JournalEntry(
             key=self._job.journal_key,
             options=self._identify_options(),
@@ -770,6 +820,8 @@ class _Turn:
             output_sha256=output_sha256 or None,
             started=self._started,
             finished=_tell_time(),
+            input_md5=self._input_md5,
+            output_md5=self._output_md5,
         )
         troubles = self._keep(replace(result, seconds=dict(self.stopwatch.seconds)), entry)
         return replace(result, review=(*result.review, *troubles))
@@ -788,7 +840,7 @@ class _Turn:
             return self._rename(past.failed[0])
         if options.overwrite or past.done is None or not self._is_same(*past.done):
             return None
-        if past.done[1].output_sha256 != _hash_file(self._job.output):
+        if not self._is_ours():
             return None
         return replace(self._rename(past.done[0]), status="skipped")
 
@@ -808,8 +860,15 @@ class _Turn:
 
     def _is_ours(self) -> bool:
         """Return whether the output is, byte for byte, what the journal says was written."""
-        done = self._past.done
-        return done is not None and done[1].output_sha256 == _hash_file(self._job.output)
+        done, output = self._past.done, self._job.output
+        if done is None:
+            return False
+        limit = self._options.timeout_s
+        if is_remote(output) and done[1].output_md5 is not None:
+            md5 = find_md5(output, limit)
+            if md5 is not None:
+                return md5 == done[1].output_md5
+        return done[1].output_sha256 == _hash_file(output, limit)
 
     def _is_replaced(self) -> bool:
         """Return whether the input is, by the journal, the output of an earlier run in place."""
@@ -855,8 +914,8 @@ class _Turn:
         )
 
 
-def _check_status(job: Job) -> os.stat_result:
-    """Return the status of an input before it is read.
+def _check_status(job: Job) -> os.stat_result | None:
+    """Return the status of an input before it is read; None for an object of a store.
 
     Raises:
         UnreadableError: it is not there.
@@ -867,6 +926,8 @@ def _check_status(job: Job) -> os.stat_result:
         raise UnsupportedError(
             f"{path}: a link is not replaced by --in-place. Name the file that it leads to."
         )
+    if is_remote(path):
+        return None
     try:
         return path.stat()
     except OSError as error:
@@ -898,7 +959,7 @@ def sweep_folders(jobs: Sequence[Job]) -> None:
     masks = {
         place_mask(job.run_folder, job.journal_key, "").parent for job in jobs if job.run_folder
     }
-    sweep_leftovers(folders | runs | masks)
+    sweep_leftovers(place for place in folders | runs | masks if not is_remote(place))
 
 
 def place_mask(run_folder: Path, key: str, suffix: str) -> Path:
@@ -906,7 +967,7 @@ def place_mask(run_folder: Path, key: str, suffix: str) -> Path:
     return run_folder / JOURNAL_FOLDER / MASKS_FOLDER / f"{key}{suffix}"
 
 
-def _write_mask(job: Job, restoration: Restoration) -> tuple[str, ...]:
+def _write_mask(job: Job, restoration: Restoration, timeout_s: float) -> tuple[str, ...]:
     """Keep the effective mask beside the journal; an empty one needs no file.
 
     Returns:
@@ -917,8 +978,15 @@ def _write_mask(job: Job, restoration: Restoration) -> tuple[str, ...]:
     data, suffix = encode_mask(restoration.mask, restoration.sizes)
     place = place_mask(job.run_folder, job.journal_key, suffix)
     try:
-        write_output(data, place, job.source.path, preserve_times=False, overwrite=True)
-    except WriteError as error:
+        write_output(
+            data,
+            place,
+            job.source.path,
+            preserve_times=False,
+            overwrite=True,
+            timeout_s=timeout_s,
+        )
+    except (StoreError, WriteError) as error:
         return (str(error),)
     return ()
 
@@ -990,8 +1058,11 @@ def read_mask_file(path: Path, timeout_s: float | None = None) -> MaskFile:
 
     Raises:
         MaskError: it cannot be opened.
+        StoreError: a store cannot be reached, or refuses.
         TimedOutError: it does not answer for ``timeout_s``.
     """
+    if is_remote(path):
+        return MaskFile(read_object(path, timeout_s or DEFAULT_TIMEOUT_S), str(path))
 
     def read() -> bytes:
         return read_file(path, MaskError, "the mask cannot be opened")
@@ -1004,9 +1075,12 @@ def read_stable(path: Path, timeout_s: float) -> bytes:
     """Return the content of a photograph that nobody is writing meanwhile.
 
     Raises:
+        StoreError: a store cannot be reached, or refuses.
         UnreadableError: it cannot be opened, or changes while it is read.
         TimedOutError: it does not answer for ``timeout_s``.
     """
+    if is_remote(path):
+        return read_object(path, timeout_s)  # an object is replaced whole, never written into
 
     def read() -> bytes:
         try:
@@ -1027,40 +1101,6 @@ def read_stable(path: Path, timeout_s: float) -> bytes:
     return call_in_time(read, timeout_s, str(path))
 
 
-def call_in_time(read: Callable[[], bytes], timeout_s: float, name: str) -> bytes:
-    """Return what a function that reads a file returns, unless it takes too long.
-
-    A file on a network mount that has lost its server can block for ever, and nothing can end the
-    thread that waits for it: it is left behind.
-
-    Args:
-        read: opens and reads the file.
-        timeout_s: seconds to wait.
-        name: what to call the file in messages.
-
-    Raises:
-        TimedOutError: it did not answer in time. Otherwise what ``read`` raises.
-    """
-    done: Future[bytes] = Future()
-
-    def run() -> None:
-        try:
-            done.set_result(read())
-        except BaseException as error:  # noqa: BLE001 - raised again by result()
-            done.set_exception(error)
-
-    Thread(target=run, name=f"read {name}", daemon=True).start()
-    try:
-        return done.result(timeout_s)
-    except FutureTimeoutError as error:
-        if done.done():  # the function's own
-            raise
-        raise TimedOutError(
-            f"{name}: did not answer for {timeout_s:g} s. See whether its disk or network mount "
-            "is there, then run again with --retry-failed."
-        ) from error
-
-
 def read_file(path: Path, kind: type[PhotoError], trouble: str) -> bytes:
     """Return a file's content, or raise an error of a kind that says what trouble there is."""
     try:
@@ -1074,11 +1114,18 @@ def hash_bytes(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _hash_file(path: Path) -> str | None:
-    """Return the SHA-256 of a file, or None when it cannot be read."""
+def _hash_file(path: Path, timeout_s: float = DEFAULT_TIMEOUT_S) -> str | None:
+    """Return the SHA-256 of a file, or None when it cannot be read.
+
+    Raises:
+        StoreError: a store cannot be reached, or refuses.
+        TimedOutError: the disk or store does not answer.
+    """
     try:
-        return hash_bytes(path.read_bytes())
-    except OSError:
+        if is_remote(path):
+            return hash_bytes(read_object(path, timeout_s))
+        return hash_bytes(call_in_time(path.read_bytes, timeout_s, str(path)))
+    except (OSError, UnreadableError):
         return None
 
 

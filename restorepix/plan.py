@@ -15,6 +15,8 @@ from restorepix.inputs import PICTURE_SUFFIXES, Found, Source, find_inputs, fold
 from restorepix.masks import MaskFinder
 from restorepix.options import RestoreOptions, WalkOptions
 from restorepix.originals import BACKUP_ENDING
+from restorepix.stores.place import is_remote
+from restorepix.stores.store import check_contact
 from restorepix.write import is_taken
 
 _SPARE_BYTES = 16 * 1024 * 1024
@@ -93,6 +95,9 @@ def build_plan(
         never.append(mask)
     found = find_inputs(paths, walk, never=never)
     jobs, masks = _drop_masks([places.build_job(source, finder) for source in found.sources])
+    for folder in {job.run_folder for job in jobs if is_remote(job.run_folder)}:
+        assert folder is not None
+        check_contact(folder)
     _refuse_originals(jobs, found)
     _refuse_collisions(jobs)
     _refuse_full_disks(jobs)
@@ -156,7 +161,8 @@ class _Places:
             return self._output, None, self._choose_format(source, self._output)
         if source.folder is not None:
             root, inner = self._choose_root(source.folder)
-            return root / inner / source.relative.with_name(name), root, to
+            inside = inner / source.relative.with_name(name)
+            return root / inside.as_posix(), root, to
         if self._output is None:
             stem, dot, suffix = name.rpartition(".")
             restored = f"{stem}-restored.{suffix}" if dot and stem else f"{name}-restored"
@@ -165,8 +171,10 @@ class _Places:
 
     def _choose_root(self, folder: Path) -> tuple[Path, Path]:
         """Return the output folder for a folder, and the place of its tree in there."""
-        named = folder if folder.name not in ("", "..") else folder.resolve()
+        named = folder if is_remote(folder) or folder.name not in ("", "..") else folder.resolve()
         if self._output is None:
+            if is_remote(folder) and len(folder.parts) <= 2:
+                raise UsageError(f"{folder}: a whole bucket needs -o, to say where outputs go.")
             return named.with_name(named.name + self._ending), Path()
         return self._output, Path(named.name) if len(self._folders) > 1 else Path()
 
@@ -197,7 +205,7 @@ def _check_output(paths: Sequence[Path], output: Path | None) -> None:
             )
     folder_wanted = not (len(set(paths)) == 1 and _is_file_name(paths[0], output))
     looks_like_file = output.suffix.lower() in PICTURE_SUFFIXES and not is_folder(output)
-    if folder_wanted and (looks_like_file or output.is_file()):
+    if folder_wanted and (looks_like_file or (not is_remote(output) and output.is_file())):
         raise PlanError(
             f"-o {output}: expected a folder, because the inputs are a folder or several files; "
             "found the name of a file."
@@ -210,6 +218,8 @@ def _check_backup(paths: Sequence[Path], output: Path | None, backup: Path | Non
             f"-o {output}: --in-place writes where the originals are. Leave one of them out."
         )
     for path in paths:
+        if is_remote(path) or is_remote(backup):
+            raise UsageError(f"{path}: --in-place is for files of this machine. Pass -o instead.")
         if backup is None and not is_folder(path):
             raise UsageError(
                 f"{path}: --in-place needs a backup tree for files that are named one by one. "
@@ -290,7 +300,7 @@ def _refuse_full_disks(jobs: Iterable[Job]) -> None:
     folders: dict[int, Path] = {}
     for job in jobs:
         place = job.backup or job.output
-        if is_taken(place):
+        if is_remote(place) or is_taken(place):
             continue  # skipped, refused, or replaced by about as many bytes
         folder = _find_existing(place.parent)
         device = folder.stat().st_dev
@@ -313,6 +323,8 @@ def _find_existing(folder: Path) -> Path:
 
 
 def _measure_file(path: Path) -> int:
+    if is_remote(path):
+        return 0  # not in every listing; a disk that is full is told of by each output
     try:
         return path.stat().st_size
     except OSError:
@@ -326,9 +338,11 @@ def _name_format(path: Path) -> str | None:
 
 def _fold_folder(path: Path) -> str:
     """Return what two folders share when a forgiving file system takes them for one."""
-    return fold_name(os.path.realpath(path))
+    return fold_name(str(path) if is_remote(path) else os.path.realpath(path))
 
 
 def _fold_file(path: Path) -> str:
     """Return the same for files; a link at the end counts itself, for writing replaces it."""
+    if is_remote(path):
+        return fold_name(str(path))
     return fold_name(str(Path(os.path.realpath(path.parent), path.name)))

@@ -112,6 +112,14 @@ class JournalEntry:
     started: str
     """UTC, ISO 8601."""
     finished: str
+    input_md5: str | None = None
+    """Of an object, by which its store tells that it is unchanged; None for a file."""
+    output_md5: str | None = None
+
+    def to_record(self) -> dict[str, Any]:
+        """Return the entry as JSON values, without what only objects have."""
+        kept = asdict(self)
+        return {key: kept[key] for key in kept if not key.endswith("_md5") or kept[key]}
 
 
 class Journal:
@@ -140,31 +148,37 @@ class Journal:
         Raises:
             WriteError: the journal cannot be written.
         """
-        line = encode_json(result.to_record() | {"journal": asdict(entry)}) + "\n"
+        line = encode_json(result.to_record() | {"journal": entry.to_record()}) + "\n"
         try:
-            with self._lock:
-                self._write(line.encode())
+            self._write(line.encode())
         except OSError as error:
             raise WriteError(
                 f"{self.path}: the journal cannot be written: {error.strerror or error}."
             ) from error
         self._remember(result, entry)
 
+    def close(self) -> None:
+        """Put the journal where other commands find it; here it is there already."""
+
     def _write(self, line: bytes) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        line = b"\n" * self._is_torn + line
-        with self.path.open("ab", buffering=0) as file:
-            self._is_torn = True  # until all of the line is there, the next one is not glued to it
-            while line:
-                line = line[file.write(line) :]
-            os.fsync(file.fileno())
-        self._is_torn = False
+        with self._lock:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            line = b"\n" * self._is_torn + line
+            with self.path.open("ab", buffering=0) as file:
+                self._is_torn = True  # until all of the line is there, none is glued to it
+                while line:
+                    line = line[file.write(line) :]
+                os.fsync(file.fileno())
+            self._is_torn = False
+
+    def _read(self) -> bytes:
+        try:
+            return self.path.read_bytes()
+        except OSError:
+            return b""
 
     def _load(self) -> None:
-        try:
-            data = self.path.read_bytes()
-        except OSError:
-            return
+        data = self._read()
         self._is_torn = bool(data) and not data.endswith(b"\n")
         for line in data.splitlines():
             # A line that a crash cut short tells of an output that is not known: made again.

@@ -11,9 +11,14 @@ import tempfile
 import time
 from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
+from typing import NamedTuple
 
-from restorepix.errors import OutputExistsError, WriteError
+from restorepix.deadline import Claim, Waiting, call_in_time
+from restorepix.errors import OutputExistsError, TimedOutError, WriteError
 from restorepix.inputs import SIDECAR_SUFFIX
+from restorepix.options import DEFAULT_TIMEOUT_S
+from restorepix.stores.place import is_remote
+from restorepix.stores.store import CONTACT_S, find_time, is_stored, read_object, write_object
 
 if sys.platform != "win32":
     import fcntl
@@ -23,6 +28,9 @@ _TEMPORARY_PREFIX = ".restorepix-"
 _TEMPORARY_SUFFIX = ".tmp"
 _live: set[Path] = set()
 """Temporary files that this process is writing."""
+_GRACE_S = 5.0
+_NEW_FILE_MODE = 0o644
+"""Of outputs whose source is an object, which has no permissions."""
 _STALE_S = 24 * 3600
 """Age at which a temporary file is nobody's, where locks do not tell."""
 
@@ -36,11 +44,12 @@ def write_output(
     overwrite: bool,
     keep_owner: bool = False,
     before_rename: Callable[[], None] | None = None,
+    timeout_s: float = DEFAULT_TIMEOUT_S,
 ) -> None:
     """Write a file under its name in one step, with the permissions of its source.
 
     The bytes go to a temporary file in the same folder, are flushed to the disk and take their
-    name with one rename. Missing folders are made.
+    name with one rename. Missing folders are made. An object of a store is put there whole.
 
     Args:
         data: the whole file.
@@ -51,35 +60,101 @@ def write_output(
         keep_owner: take over owner and group too, as far as the system lets us.
         before_rename: called when the bytes are on the disk and the name is free; what it raises
             ends the writing, and nothing is left behind.
+        timeout_s: seconds after which a disk that does not answer is given up, before the rename
+            and, once more, for ``before_rename`` and the rename.
 
     Raises:
         OutputExistsError: there is a file of that name and ``overwrite`` is off.
+        StoreError: a store cannot be reached, or refuses.
+        TimedOutError: the disk did not answer in time. The output has not taken its name and never
+            will, unless the message says otherwise.
         WriteError: the disk is full, the folder may not be written, the name is too long ...
             Nothing is left behind.
     """
+    if is_remote(output):
+        if not overwrite:
+            refuse_existing(output)
+        if before_rename is not None:
+            before_rename()
+        write_object(output, data, timeout_s, overwrite=overwrite)
+        return
+    claim = Claim()
+
+    def write() -> None:
+        _write_file(data, output, source, claim, before_rename, flags)
+
+    flags = _Flags(preserve_times, overwrite, keep_owner)
+    done = Waiting(write, str(output))
     try:
-        status = source.stat()
+        if done.wait(timeout_s) or (not claim.bar() and done.wait(timeout_s)):
+            done.result()
+            return
+    except KeyboardInterrupt:
+        claim.bar()
+        done.wait(_GRACE_S)  # for the temporary file to be removed
+        raise
+    late = "" if claim.bar() else " It was being renamed, and may appear when the disk answers."
+    raise TimedOutError(
+        f"{output}: the disk did not answer for {timeout_s:g} s while it was written.{late} See "
+        "whether the disk or network mount is there, then run again."
+    )
+
+
+class _Flags(NamedTuple):
+    preserve_times: bool
+    overwrite: bool
+    keep_owner: bool
+
+
+def _write_file(
+    data: bytes,
+    output: Path,
+    source: Path,
+    claim: Claim,
+    before_rename: Callable[[], None] | None,
+    flags: _Flags,
+) -> None:
+    try:
+        mode, times, owner = _read_status(source, flags)
         output.parent.mkdir(parents=True, exist_ok=True)
         with open_temporary(output.parent) as (descriptor, temporary):
             with os.fdopen(descriptor, "wb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            if keep_owner and sys.platform != "win32":
+            if owner is not None and sys.platform != "win32":
                 with contextlib.suppress(OSError):
-                    os.chown(temporary, status.st_uid, status.st_gid)
+                    os.chown(temporary, *owner)
             with contextlib.suppress(PermissionError):  # FAT and some shares have no modes
-                temporary.chmod(stat.S_IMODE(status.st_mode))
-            if preserve_times:
-                os.utime(temporary, ns=(status.st_atime_ns, status.st_mtime_ns))
-            if not overwrite:
+                temporary.chmod(mode)
+            if times is not None:
+                os.utime(temporary, ns=times)
+            if not flags.overwrite:
                 refuse_existing(output)
+            if not claim.take():
+                return  # too late: the photograph has failed already
             if before_rename is not None:
                 before_rename()
             temporary.replace(output)
         flush_folder(output.parent)
     except OSError as error:
         raise WriteError(f"{output}: cannot be written: {explain(error)}") from error
+
+
+def _read_status(
+    source: Path, flags: _Flags
+) -> tuple[int, tuple[int, int] | None, tuple[int, int] | None]:
+    """Return what an output takes over: mode, times in ns, owner and group."""
+    if is_remote(source):
+        written = find_time(source, CONTACT_S) if flags.preserve_times else None
+        stamp = int((written or 0) * 1e9)
+        return _NEW_FILE_MODE, None if written is None else (stamp, stamp), None
+    status = source.stat()
+    return (
+        stat.S_IMODE(status.st_mode),
+        (status.st_atime_ns, status.st_mtime_ns) if flags.preserve_times else None,
+        (status.st_uid, status.st_gid) if flags.keep_owner else None,
+    )
 
 
 def refuse_existing(output: Path) -> None:
@@ -96,7 +171,12 @@ def is_taken(path: Path) -> bool:
 
     A name that the file system refuses (too long, in a folder that may not be entered) is free
     here, and an error when it is written.
+
+    Raises:
+        StoreError: a store cannot be reached, or refuses to say.
     """
+    if is_remote(path):
+        return is_stored(path)
     try:
         path.lstat()
     except OSError:
@@ -126,22 +206,55 @@ def place_sidecar(sidecar: Path, kind: str, output: Path) -> Path:
     return output.with_name((output.stem if kind == "stem" else output.name) + sidecar.suffix)
 
 
-def copy_sidecars(source: Path, output: Path, *, preserve_times: bool, overwrite: bool) -> None:
+def copy_sidecars(
+    source: Path,
+    output: Path,
+    *,
+    preserve_times: bool,
+    overwrite: bool,
+    known: Iterable[tuple[Path, str]] | None = None,
+    timeout_s: float = DEFAULT_TIMEOUT_S,
+) -> None:
     """Copy the sidecars of a picture beside its output; equal ones that are there stay.
+
+    Args:
+        source: the picture.
+        output: its output.
+        preserve_times: take over access and modification times.
+        overwrite: replace other files of the sidecars' names.
+        known: the sidecars, as :func:`find_sidecars` gives them; None to look beside the picture.
+        timeout_s: seconds after which a disk or store that does not answer is given up.
 
     Raises:
         OutputExistsError: another file has a sidecar's name and ``overwrite`` is off.
+        StoreError: a store cannot be reached, or refuses.
+        TimedOutError: a disk or store does not answer.
         WriteError: one cannot be read or written.
     """
-    for sidecar, kind in find_sidecars(source):
+    if known is None:
+        known = () if is_remote(source) else find_sidecars(source)
+    for sidecar, kind in known:
         place = place_sidecar(sidecar, kind, output)
         try:
-            data = sidecar.read_bytes()
-            if place.is_file() and place.read_bytes() == data:
+            data = _read_any(sidecar, timeout_s)
+            if is_taken(place) and _read_any(place, timeout_s) == data:
                 continue
         except OSError as error:
             raise WriteError(f"{sidecar}: cannot be copied: {explain(error)}") from error
-        write_output(data, place, sidecar, preserve_times=preserve_times, overwrite=overwrite)
+        write_output(
+            data,
+            place,
+            sidecar,
+            preserve_times=preserve_times,
+            overwrite=overwrite,
+            timeout_s=timeout_s,
+        )
+
+
+def _read_any(path: Path, timeout_s: float) -> bytes:
+    if is_remote(path):
+        return read_object(path, timeout_s)
+    return call_in_time(path.read_bytes, timeout_s, str(path))
 
 
 def sweep_leftovers(folders: Iterable[Path]) -> int:

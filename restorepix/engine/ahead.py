@@ -9,6 +9,7 @@ from queue import SimpleQueue
 from threading import Thread
 
 from restorepix.plan import Job
+from restorepix.stores.place import is_remote
 
 _MOST_WAITING = 256
 
@@ -32,7 +33,7 @@ class ReadAhead:
             self._thread = Thread(target=self._run, name="read ahead", daemon=True)
             self._thread.start()
         for path in (job.source.path, job.mask):
-            if path is not None:
+            if path is not None and not is_remote(path):
                 self._paths.put(path)
 
     def close(self) -> None:
