@@ -6,7 +6,7 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -14,7 +14,7 @@ from restorepix.cli.common import Talk, build_error, get_settings
 from restorepix.cli.settings import refuse_among_pictures
 from restorepix.cli.streams import write_line
 from restorepix.errors import ExitCode, RestorepixError, UsageError
-from restorepix.options import RestoreOptions
+from restorepix.options import ClusterOptions, RestoreOptions
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -65,22 +65,30 @@ def say_ignored(plan: Plan, talk: Talk) -> None:
         talk.say(Text(f"  {show_name(str(path))}{note}"), detail=not claims)
 
 
-def print_plan(plan: Plan, talk: Talk, options: RestoreOptions | None = None) -> None:
+def print_plan(
+    plan: Plan,
+    talk: Talk,
+    options: RestoreOptions | None = None,
+    judge: Callable[[Job, RestoreOptions], Estimate] | None = None,
+) -> None:
     """Print what would be done, to stdout: one line a photograph, what it costs at the end.
 
     Args:
         plan: what would be done.
         talk: where to print.
         options: how it would be done; None to leave the costs out.
+        judge: says what a photograph is going to cost, in place of
+            :func:`restorepix.estimate.estimate_job`.
     """
     from restorepix.estimate import estimate_job
     from restorepix.report import show_name
     from restorepix.write import is_taken
 
     estimates: list[Estimate] = []
+    judge = judge or estimate_job
     for job in plan.jobs:
         exists = job.backup is None and is_taken(job.output)
-        estimate = None if options is None else estimate_job(job, options)
+        estimate = None if options is None else judge(job, options)
         if estimate is not None:
             estimates.append(estimate)
         if talk.as_json:
@@ -100,10 +108,14 @@ def print_plan(plan: Plan, talk: Talk, options: RestoreOptions | None = None) ->
                     "memory_bytes": estimate.memory_bytes,
                     "problem": estimate.problem or None,
                 }
+                if estimate.decision:
+                    record["decision"] = estimate.decision
             talk.emit(record)
             continue
         reason = _explain_mask(job)
         notes = [reason if job.mask is None else f"mask {job.mask}, {reason}"]
+        if job.mask is None and estimate is not None and estimate.decision:
+            notes = []
         if job.backup is not None:
             notes.append(f"original to {job.backup}")
         if exists:
@@ -112,6 +124,8 @@ def print_plan(plan: Plan, talk: Talk, options: RestoreOptions | None = None) ->
             notes.append(f"will fail: {estimate.problem.rstrip('.')}")
         elif estimate is not None and estimate.windows is not None:
             notes.append(f"{estimate.holes} holes, {estimate.windows} windows")
+        if estimate is not None and estimate.decision:
+            notes.append(estimate.decision)
         write_line(show_name(f"{job.source.path} -> {job.output}  ({'; '.join(notes)})"))
     if options is not None and estimates:
         _print_costs(estimates, options, talk)
@@ -190,6 +204,7 @@ def run_plan(
     debug: bool,
     build: Build | None = None,
     page: Path | None = None,
+    cluster: ClusterOptions | None = None,
 ) -> ExitCode:
     """Carry out a plan, telling of each result as it comes; return the exit code.
 
@@ -202,6 +217,7 @@ def run_plan(
         build: makes the same repair in worker processes, a function of a module; None for
             :func:`restorepix.pipeline.build_repair`.
         page: where to write the page of ``--report``, if anywhere.
+        cluster: where to run, if not on this machine.
 
     Raises:
         KeyboardInterrupt: after the summary of what was done until then.
@@ -224,10 +240,11 @@ def run_plan(
     try:
         with Progress(*columns, console=talk.console, transient=True, disable=hidden) as progress:
             task = progress.add_task("", total=len(plan.jobs))
-            run = engine.run_plan(
+            run = _begin(
                 plan,
                 options,
                 repair,
+                cluster,
                 build=build or build_repair,
                 debug=debug,
                 on_interrupt=lambda count: _say_finishing(count, talk),
@@ -258,6 +275,36 @@ def run_plan(
     if page is not None:
         _save_page(plan, results, page, options, talk)
     return code
+
+
+def _begin(
+    plan: Plan,
+    options: RestoreOptions,
+    repair: Repair,
+    cluster: ClusterOptions | None,
+    *,
+    build: Build,
+    debug: bool,
+    on_interrupt: Callable[[int], None],
+) -> Iterator[tuple[Job, Result]]:
+    """Return the results of a run on this machine or on a cluster."""
+    if cluster is None:
+        from restorepix import engine
+
+        return engine.run_plan(
+            plan, options, repair, build=build, debug=debug, on_interrupt=on_interrupt
+        )
+    from restorepix.cluster import run_on_ray
+
+    return run_on_ray(
+        plan,
+        options,
+        cluster,
+        repair.weights_sha256,
+        build=build,
+        debug=debug,
+        on_interrupt=on_interrupt,
+    )
 
 
 def _say_finishing(count: int, talk: Talk) -> None:

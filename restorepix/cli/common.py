@@ -330,6 +330,31 @@ Jobs = Annotated[
         show_default=False,
     ),
 ]
+Engine = Annotated[
+    str,
+    typer.Option(
+        metavar="local|ray",
+        help="Work on this machine, or on a Ray cluster.",
+        rich_help_panel=NETWORK,
+    ),
+]
+Address = Annotated[
+    str | None,
+    typer.Option(
+        metavar="HOST:PORT|auto",
+        help="The Ray cluster; default: RAY_ADDRESS, else one of this machine alone.",
+        rich_help_panel=NETWORK,
+        show_default=False,
+    ),
+]
+GpuShare = Annotated[
+    float,
+    typer.Option(
+        metavar="0..1",
+        help="With --engine ray, the share of a GPU that each copy of the network takes.",
+        rich_help_panel=NETWORK,
+    ),
+]
 Timeout = Annotated[
     float,
     typer.Option(

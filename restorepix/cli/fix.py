@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import typer
@@ -13,6 +14,7 @@ from restorepix.cli.common import (
     DEFAULTS,
     STDIO,
     AcceptReencode,
+    Address,
     AsJson,
     Backup,
     Config,
@@ -21,11 +23,13 @@ from restorepix.cli.common import (
     Dilate,
     Download,
     DryRun,
+    Engine,
     Exclude,
     FailOnReview,
     FilesFrom,
     FollowLinks,
     Force,
+    GpuShare,
     Grain,
     Include,
     InPlace,
@@ -67,7 +71,8 @@ from restorepix.cli.detection import (
 from restorepix.cli.models import fetch_missing
 from restorepix.cli.streams import is_stdout_terminal, write_bytes
 from restorepix.errors import ExitCode, UsageError
-from restorepix.options import RestoreOptions, WalkOptions
+from restorepix.options import ClusterOptions, RestoreOptions, WalkOptions
+from restorepix.stores.place import is_remote, parse_place
 
 
 def fix(
@@ -107,6 +112,9 @@ def fix(
     grain: Grain = DEFAULTS.grain,
     jobs: Jobs = DEFAULTS.jobs,
     threads: Threads = DEFAULTS.threads,
+    engine: Engine = "local",
+    address: Address = None,
+    gpu_share: GpuShare = ClusterOptions.gpu_share,
     watch: Watch = False,
     dry_run: DryRun = False,
     fail_on_review: FailOnReview = False,
@@ -135,6 +143,8 @@ def fix(
       restorepix fix - --mask mask.png < in.jpg > out.jpg
 
       restorepix fix photos/ --mask masks/ --detect scratch [dim]# both[/dim]
+
+      restorepix fix s3://scans/1950 -m s3://scans/masks -o s3://scans/restored --jobs 16
 
     Without --mask, scratches (with dust, folds, stains, tears) and writing laid over the picture
     are looked for. That needs a detector: see --detector.
@@ -178,7 +188,10 @@ def fix(
             threads=threads,
             timeout_s=timeout,
         )
+        cluster = _choose_cluster(engine, address, gpu_share)
         walk = WalkOptions(tuple(include or ()), tuple(exclude or ()), follow_links)
+        mask = None if mask is None else parse_place(mask)
+        output = None if output is None else parse_place(output)
         if found is not None:
             from restorepix.detect.weights import check_detector
 
@@ -192,15 +205,21 @@ def fix(
                     "- (stdin to stdout) cannot be combined with other inputs, --files-from, "
                     "--json, --dry-run or --in-place."
                 )
+            if cluster is not None:
+                raise UsageError("--engine ray: not for a picture on stdin.")
             if report is not None:
                 raise UsageError("--report shows files: a picture on stdin leaves none.")
             _fix_stdin(mask, output, options)
             return
         talk = Talk(quiet=quiet, verbose=verbose, as_json=as_json, fail_on_review=fail_on_review)
-        paths = collect_paths(names, files_from, null)
+        paths = [parse_place(path) for path in collect_paths(names, files_from, null)]
+        if report is not None and any(is_remote(place) for place in (*paths, mask, output)):
+            raise UsageError("--report shows files of this machine, not of a store.")
         if watch:
-            if in_place or dry_run or report is not None:
-                raise UsageError("--watch: not with --in-place, --dry-run or --report.")
+            if in_place or dry_run or report is not None or cluster is not None:
+                raise UsageError(
+                    "--watch: not with --in-place, --dry-run, --report or --engine ray."
+                )
             _watch_files(paths, mask, output, options, walk, talk, debug=debug)
         code = _fix_files(
             paths,
@@ -212,8 +231,21 @@ def fix(
             dry_run=dry_run,
             debug=debug,
             page=report,
+            cluster=cluster,
         )
         raise typer.Exit(code)
+
+
+def _choose_cluster(engine: str, address: str | None, gpu_share: float) -> ClusterOptions | None:
+    """Return where ``--engine`` says to run; None for this machine."""
+    if engine not in ("local", "ray"):
+        raise UsageError(f"--engine: expected local or ray, found {engine!r}.")
+    cluster = ClusterOptions(address, gpu_share)
+    if engine == "ray":
+        return cluster
+    if cluster != ClusterOptions():
+        raise UsageError("--address and --gpu-share belong to --engine ray: pass that too.")
+    return None
 
 
 def _fix_files(
@@ -227,6 +259,7 @@ def _fix_files(
     dry_run: bool,
     debug: bool,
     page: Path | None,
+    cluster: ClusterOptions | None,
 ) -> ExitCode:
     from restorepix.engine.run import share_cores
     from restorepix.pipeline import build_repair
@@ -243,11 +276,22 @@ def _fix_files(
         return ExitCode.OK
     if not plan.jobs:
         return finish_run([], 0.0, talk)
-    options = share_cores(options, len(plan.jobs))
+    if cluster is None:
+        options = share_cores(options, len(plan.jobs))
     _fetch(options, talk)
-    repair = build_repair(options)
-    talk.say(f"running on {repair.device}")
-    return run_plan(plan, options, repair, talk, build=build_repair, debug=debug, page=page)
+    # A cluster's GPUs are not this machine's; what is asked of its repair here needs none.
+    repair = build_repair(options if cluster is None else replace(options, device="cpu"))
+    talk.say(f"running on {repair.device if cluster is None else 'a Ray cluster'}")
+    return run_plan(
+        plan,
+        options,
+        repair,
+        talk,
+        build=build_repair,
+        debug=debug,
+        page=page,
+        cluster=cluster,
+    )
 
 
 def _watch_files(
@@ -267,7 +311,7 @@ def _watch_files(
     from restorepix.plan import build_plan
     from restorepix.report import show_name
 
-    if len(paths) != 1 or not paths[0].is_dir():
+    if len(paths) != 1 or is_remote(paths[0]) or not paths[0].is_dir():
         raise UsageError("--watch: expected one folder, and no other inputs.")
     options = share_cores(options, count_cores())
     _fetch(options, talk)
@@ -293,9 +337,10 @@ def _fetch(options: RestoreOptions, talk: Talk) -> None:
 
 
 def _fix_stdin(mask: Path | None, output: Path | None, options: RestoreOptions) -> None:
+    from restorepix.inputs import is_folder
     from restorepix.pipeline import build_repair, restore_stream
 
-    if mask is not None and mask.is_dir():
+    if mask is not None and is_folder(mask):
         raise UsageError(f"--mask {mask}: expected a file, because a picture on stdin has no name.")
     if output is not None and str(output) != STDIO:
         raise UsageError(f"-o {output}: a picture on stdin is written to stdout.")
