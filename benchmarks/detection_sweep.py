@@ -130,9 +130,9 @@ def choose(rows: Mapping[Setting, Row], clean: int, limit: float) -> Setting | N
     """The setting with the highest F1 that marks at most this share of clean photographs.
 
     Returns:
-        None when none marks so few.
+        None when none marks so few and finds any damage.
     """
-    able = [setting for setting, row in rows.items() if row.marked <= limit * clean]
+    able = [one for one, row in rows.items() if row.marked <= limit * clean and row.counts.hit]
     return max(able, key=lambda setting: rows[setting].counts.f1, default=None)
 
 

@@ -3,9 +3,9 @@
     python -m training.calibrate runs/detector/checkpoint DATA \
         --recipe training/recipes/detector.toml --out weights/detect.safetensors
 
-Which answer counts as damage is chosen on photographs of DATA/photos that the detector was not
-trained on and that validation does not use either: for each class the setting with the highest F1
-among those that mark at most ``--limit`` of the clean ones. The threshold goes into the weights
+Which answer counts as damage is chosen on photographs that the detector was not trained on and that
+validation does not use either: for each class the setting with the highest F1 among those that mark
+at most ``--limit`` of the clean ones. The threshold goes into the weights
 (the head's bias is lowered by it, so that 0.5 is where sensitivity ``normal`` begins a piece), how
 pieces grow and how small they may be into the header. Then ``benchmarks.detection`` measures on the
 validation photographs what was chosen here. Takes about two minutes.
@@ -41,6 +41,8 @@ LIMITS: Final = (0.0, 0.005, 0.01, 0.02, 0.05, 0.1)
 def list_unseen(data: Path, recipe: Path, count: int, seed: int) -> list[Path]:
     """Photographs that neither training nor validation uses, in an order that the seed decides.
 
+    They lie in the folders that validation's come from: those are photographs without damage.
+
     Raises:
         FileNotFoundError: there are none.
     """
@@ -49,11 +51,13 @@ def list_unseen(data: Path, recipe: Path, count: int, seed: int) -> list[Path]:
     held_out = set(list_validation(data))
     paths = [
         path
-        for path in list_images(data / "photos")
-        if path not in held_out and not any(path.is_relative_to(folder) for folder in trained)
+        for folder in sorted({path.parent for path in held_out})
+        if not any(folder.is_relative_to(other) for other in trained)
+        for path in list_images(folder)
+        if path not in held_out
     ]
     if not paths:
-        msg = f"{data}: expected photographs outside of the recipe's folders, found none"
+        msg = f"{data}: expected photographs that neither training nor validation uses, found none"
         raise FileNotFoundError(msg)
     order = np.random.default_rng(seed).permutation(len(paths))
     return [paths[index] for index in order[:count]]
@@ -79,7 +83,7 @@ def main() -> None:
     parser.add_argument("--clean", type=int, default=600, help="clean photographs")
     parser.add_argument("--damaged", type=int, default=100, help="damaged pictures of each class")
     parser.add_argument(
-        "--limit", type=float, nargs=3, default=(0.01, 0.005, 0.01), metavar=CLASSES,
+        "--limit", type=float, nargs=3, default=(0.01, 0.01, 0.02), metavar=CLASSES,
         help="largest share of clean photographs that each class may mark",
     )  # fmt: skip
     parser.add_argument("--seed", type=int, default=7)
@@ -109,7 +113,7 @@ def main() -> None:
     for kind, limit in zip(CLASSES, options.limit, strict=True):
         setting = choose(table[kind], len(clean), limit)
         if setting is None:
-            parser.error(f"{kind}: every setting marks more than {limit:g} of clean photographs")
+            parser.error(f"{kind}: no setting finds any and marks at most {limit:g} of the clean")
         chosen[kind] = setting
         sys.stderr.write(f"{kind}: {setting}\n")
     sys.stdout.write(export_calibrated(options.checkpoint, options.out, chosen) + "\n")

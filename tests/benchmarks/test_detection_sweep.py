@@ -85,7 +85,7 @@ def test_clean_photographs_and_damage_are_counted() -> None:
     assert many.counts.recall == 0 and many.marked == 0
     assert table["watermark"][settings[0]].marked == 0
     assert choose(table["scratch"], 2, 0.5) == settings[0]
-    assert choose(table["scratch"], 2, 0.4) == settings[1]
+    assert choose(table["scratch"], 2, 0.4) is None  # the other finds nothing
     lines = format_table(table, 2, (0.5,)).splitlines()
     assert "| scratch | 50 % | 1 | 0 | 6 | 1.000 | 1.000 | 1.000 | 1.000 | 50.0 %" in lines[2]
     assert len({line.count("|") for line in lines}) == 1
@@ -130,16 +130,16 @@ def test_the_threshold_is_in_the_weights_and_the_rest_in_the_header(tmp_path: Pa
 def test_calibration_sees_no_photograph_of_training_or_validation(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    names = ("photos/used/a.png", "photos/other/b.png", "photos/other/c.png")
+    names = ("photos/used/a.png", "photos/used/b.png", "photos/other/c.png", "photos/other/d.png",
+             "photos/old/e.png")  # fmt: skip
+    used, seen, validation, left, _ = (tmp_path / name for name in names)
     for name in names:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"")
     recipe = tmp_path / "recipe.toml"
     recipe.write_text(f"[data]\nfolders = {json.dumps(['photos/used'])}\n")
-    monkeypatch.setattr("training.calibrate.list_validation", lambda data: [data / names[2]])
-    assert list_unseen(tmp_path, recipe, 9, 1) == [tmp_path / names[1]]
-    monkeypatch.setattr(
-        "training.calibrate.list_validation", lambda data: [data / name for name in names]
-    )
+    monkeypatch.setattr("training.calibrate.list_validation", lambda data: [seen, validation])
+    assert list_unseen(tmp_path, recipe, 9, 1) == [left]
+    monkeypatch.setattr("training.calibrate.list_validation", lambda data: [used])
     with pytest.raises(FileNotFoundError, match="found none"):
         list_unseen(tmp_path, recipe, 9, 1)
