@@ -240,8 +240,24 @@ class _Source:
         self._overlay, self._per_image = overlay, per_image
         self._regions, self._save = regions, save
 
-    def learn(self, plan: Plan, mask: Path | None, options: RestoreOptions, talk: Talk) -> Study:
-        """Return what is known of overlays, from a file or from the folder."""
+    def learn(
+        self,
+        plan: Plan,
+        mask: Path | None,
+        options: RestoreOptions,
+        talk: Talk,
+        *,
+        keep: bool = True,
+    ) -> Study:
+        """Return what is known of overlays, from a file or from the folder.
+
+        Args:
+            plan: the photographs.
+            mask: ``--mask``, if any.
+            options: how they would be restored.
+            talk: where to tell what is found.
+            keep: write what ``--save-overlay`` asks for.
+        """
         from restorepix.watermark.files import read_overlay, save_overlays
         from restorepix.watermark.study import Study, read_support, study_folder
 
@@ -268,9 +284,11 @@ class _Source:
                      f"characters that differ, on {stamp.photos} photographs")  # fmt: skip
         if not study.families and not study.stamps:
             talk.say("no watermark repeats over these photographs")
-        if not study.families and self._save is not None:
+        if not keep or self._save is None:
+            return study
+        if not study.families:
             talk.say("--save-overlay: no overlay was estimated, so none is kept")
-        elif self._save is not None:
+        else:
             for path in save_overlays(study.families, self._save, overwrite=options.overwrite):
                 talk.say(f"watermark kept: {path}")
         return study
@@ -300,7 +318,10 @@ def _remove(
     plan = build_plan(paths, mask, output, options, walk)
     say_ignored(plan, talk)
     if dry_run:
-        print_plan(plan, talk)
+        from restorepix.watermark.forecast import estimate_removal
+
+        study = source.learn(plan, mask, options, talk, keep=False)
+        print_plan(plan, talk, options, partial(estimate_removal, study))
         return ExitCode.OK
     if not plan.jobs:
         return finish_run([], 0.0, talk)

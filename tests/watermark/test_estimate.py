@@ -9,7 +9,7 @@ from restorepix.watermark.consensus import fill_outline, find_agreement
 from restorepix.watermark.estimate import estimate_overlay
 from restorepix.watermark.overlay import Overlay, Placement, place_overlay
 from restorepix.watermark.presence import find_placement, measure_presence
-from restorepix.watermark.repair import smear, unblend
+from restorepix.watermark.unblending import smear, unblend
 from tests.watermark.conftest import HEIGHT, WIDTH, blend, draw_alpha
 
 

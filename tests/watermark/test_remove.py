@@ -112,6 +112,31 @@ def test_a_scene_that_all_photographs_show_is_no_watermark(photos, tmp_path):
     assert all(record["status"] == "unchanged" for record in records)
 
 
+def test_a_dry_run_tells_what_would_be_done_and_writes_nothing(photos, tmp_path):
+    folder = save(tmp_path / "in", [*blend(photos[:7], draw_alpha(0.5)), photos[11]])
+    (folder / "broken.png").write_bytes((folder / "03.png").read_bytes()[:200])
+    kept = tmp_path / "logo.png"
+    result, records = run(folder, "--dry-run", "--save-overlay", kept)
+    assert result.exit_code == 0, result.output
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in"] and not kept.exists()
+    *jobs, last = records
+    planned = last["plan"]
+    assert planned["photographs"] == 9 and planned["problem"] is None
+    by_name = {job["input"].rsplit("/", 1)[-1]: job for job in jobs}
+    assert by_name["broken.png"]["problem"]
+    assert by_name["07.png"]["decision"] == "nothing would change"
+    restored = [job for job in jobs if job["hole_pixels"]]
+    assert len(restored) >= 6
+    for job in restored:
+        assert "un-blended" in job["decision"] and job["windows"] >= 0
+    result, done = run(folder, "-o", tmp_path / "out")
+    assert [record["hole_pixels"] for record in done if record["status"] != "failed"] == [
+        job["hole_pixels"] for job in jobs if not job["problem"]
+    ]
+    shown = runner.invoke(app, ["remove-watermark", str(folder), "--dry-run", "--device", "cpu"])
+    assert "nothing would change)" in shown.stdout and "nothing was written" in shown.stderr
+
+
 def test_dates_that_differ_are_repainted_and_nothing_else(photos, tmp_path):
     large = [np.kron(photo, np.ones((2, 2, 1), np.uint8)) for photo in photos[3:11]]
     marked, inks = [], []

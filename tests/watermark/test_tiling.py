@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from restorepix.watermark.repair import unblend
 from restorepix.watermark.tiling import find_tiling
+from restorepix.watermark.unblending import unblend
 from tests.watermark.conftest import TILED_HEIGHT as HEIGHT
 from tests.watermark.conftest import TILED_WIDTH as WIDTH
 from tests.watermark.conftest import draw_tiles

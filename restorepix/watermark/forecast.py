@@ -1,0 +1,81 @@
+"""What a run would do to each photograph and what it would cost, for ``--dry-run``."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from restorepix.errors import PhotoError
+from restorepix.estimate import Estimate, estimate_job
+from restorepix.formats import read_photo
+from restorepix.masks import FoundMask, limit_detected, read_mask_for
+from restorepix.options import RestoreOptions
+from restorepix.photo import BoolMask, Photo
+from restorepix.pipeline import read_file, read_mask_file
+from restorepix.plan import Job
+from restorepix.tiles import plan_windows
+from restorepix.watermark.study import Study
+from restorepix.watermark.unblending import PagePlan, find_pages
+
+
+def estimate_removal(study: Study, job: Job, options: RestoreOptions) -> Estimate:
+    """Return what is going to be done to a photograph, decided as in the run, and its cost.
+
+    Args:
+        study: what is known of the folder.
+        job: the photograph; it is read, and nothing is written.
+        options: how it would be restored.
+    """
+    estimate = estimate_job(job, options)
+    if estimate.problem:
+        return estimate
+    name = str(job.source.path)
+    try:
+        data = read_file(job.source.path, PhotoError, "cannot be opened")
+        photo = read_photo(data, name, max_mpixels=options.max_mpixels)
+        sizes = [(page.height, page.width) for page in photo.pages]
+        known = None
+        if job.mask is not None:
+            file = read_mask_file(job.mask)
+            known = read_mask_for(
+                file.data, file.name, sizes, dilate=options.dilate, max_mpixels=options.max_mpixels
+            )
+        found, plans = find_pages(study, photo, known)
+    except PhotoError as error:
+        return replace(estimate, problem=str(error))
+    if not options.force:
+        found = limit_detected(found, sizes)
+    lost = _list_lost(photo, found, plans)
+    windows = [window for hole in lost for window in plan_windows(hole)]
+    return replace(
+        estimate,
+        holes=found.mask.count_holes(),
+        hole_pixels=found.mask.hole_pixels,
+        windows=len(windows),
+        window_pixels=sum(window.box.height * window.box.width for window in windows),
+        decision=_describe(found, sum(int(np.count_nonzero(hole)) for hole in lost)),
+    )
+
+
+def _list_lost(photo: Photo, found: FoundMask, plans: list[PagePlan | None]) -> list[BoolMask]:
+    """Return the pixels of each page that the network repaints, of pages that have any."""
+    lost: list[BoolMask] = []
+    for mask, plan in zip(found.mask.pages, plans, strict=True):
+        if mask is not None and mask.any():
+            hole = mask if plan is None else mask & plan.lost
+            if hole.any():
+                lost.append(hole)
+    return lost
+
+
+def _describe(found: FoundMask, lost: int) -> str:
+    covered = found.mask.hole_pixels
+    reasons = "".join(f"; review: {reason}" for reason in (*found.mask.review, *found.review))
+    if not covered:
+        return f"nothing would change{reasons}"
+    if not lost:
+        return f"{covered} pixels would be un-blended{reasons}"
+    if lost >= covered:
+        return f"{covered} pixels would be repainted{reasons}"
+    return f"{covered - lost} pixels would be un-blended, {lost} repainted{reasons}"
