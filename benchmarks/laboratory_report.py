@@ -11,28 +11,36 @@ import numpy as np
 
 from benchmarks.scores import Interval, bootstrap_mean
 from training.lab.representations import Comparison
-from training.lab.rows import CLAIMS, GROUPS, LITTLE_DB, MISTAKES, ROWS, Claim
+from training.lab.rows import (
+    CLAIMS,
+    GROUPS,
+    LITTLE_DB,
+    MISTAKES,
+    ROWS,
+    START,
+    TWINS,
+    Claim,
+)
 
 Verdict = Literal["seen", "not seen", "undecided", "not measured"]
 
-_INTRODUCTION = """\
-# The laboratory: published systems, written anew and compared
+MARKER = "<!-- What follows is written by python -m benchmarks.laboratory. -->\n"
+"""Ends the part of the page that is written by hand."""
 
-Written by `python -m benchmarks.laboratory`. Every system here is one small module of
-`restorepix/models/lab/`, its losses and schedule one of `training/lab/`, with the equations of its
-paper; recipes for full training are in `training/recipes/lab/`. The documents that this project
-began from are called S0 (BYOL for inpainting), S1 (BYOL for segmentation), S2 (DeepFill v1), S3 and
-S4 (context encoders).
+_INTRODUCTION = """\
+## Measured
 
 The budget is tiny: rows say how systems begin to learn, not how good they become. Networks are half
-as wide as published; the costs below are those of the published sizes.
+as wide as published; the costs below are those of the published sizes. Rates are raised for short
+runs and fall to zero at the end; of DeepFill's five critic steps a step one is left. The ablations
+of DeepFill all go on from one trained network, which the table of systems has as "{start}".
 """
 
 _LEGEND = """\
 PSNR in dB, L1 and L2 in percent of full scale, over the hole; SSIM and TV (total variation, in
 percent) over the whole picture; sharpness is the mean gradient in the hole over that of the truth.
 Means over photographs and kinds of damage; a system that refused some is marked. Minutes: training
-on the machine above, which other work may have shared.
+on the machine above, which other work may have shared; rows of equal recipes share a run.
 """
 
 
@@ -116,31 +124,56 @@ def write_breakdown(results: Sequence[Result], key: str) -> str:
     return _write_table(["row", *values], rows)
 
 
+def compare(
+    first: Result, second: Result, score: str, kinds: Sequence[str] = ()
+) -> Interval | None:
+    """The mean paired difference of two rows, positive where the first is better.
+
+    Returns:
+        It with its 95 % interval over pictures, or None where they have no picture in common.
+    """
+    wanted = {"kind": tuple(kinds)} if kinds else {}
+    pairs: list[float] = []
+    others = {(r["photo"], r["kind"]): r for r in second.select(**wanted)}
+    for record in first.select(**wanted):
+        other = others.get((record["photo"], record["kind"]))
+        if other is None:
+            continue
+        if score == "sharpness":
+            scale = max(float(record["truth_gradient"]), 1e-9)
+            pairs.append((record["gradient"] - other["gradient"]) / scale)
+        else:
+            sign = -1 if score.startswith("l1") else 1
+            pairs.append(sign * (record[score] - other[score]))
+    return bootstrap_mean(pairs) if pairs else None
+
+
+def measure_chance(claim: Claim, results: Mapping[str, Result]) -> float:
+    """How far apart two rows came out that differ in the seed alone; 0 where none were trained."""
+    group = {row.name: row.group for row in ROWS}.get(claim.better)
+    names = TWINS.get(group) if group is not None else None
+    twins = [results.get(name) for name in names or ()]
+    if len(twins) != 2 or twins[0] is None or twins[1] is None:
+        return 0.0
+    interval = compare(twins[0], twins[1], claim.score, claim.kinds)
+    return 0.0 if interval is None else abs(interval.mean)
+
+
 def judge(claim: Claim, results: Mapping[str, Result]) -> tuple[Verdict, Interval | None]:
     """What two rows say of a claim: the mean paired difference in the claim's favour.
 
     ``seen`` if its 95 % interval is above minus the claim's margin (0 for most), ``not seen`` if it
-    is below, else ``undecided``.
+    is below, else ``undecided``; so is a difference that is no larger than that of two seeds.
     """
     better, worse = results.get(claim.better), results.get(claim.worse)
-    if better is None or worse is None:
+    interval = None
+    if better is not None and worse is not None:
+        interval = compare(better, worse, claim.score, claim.kinds)
+    if interval is None:
         return "not measured", None
-    wanted = {"kind": claim.kinds} if claim.kinds else {}
-    pairs: list[float] = []
-    others = {(r["photo"], r["kind"]): r for r in worse.select(**wanted)}
-    for record in better.select(**wanted):
-        other = others.get((record["photo"], record["kind"]))
-        if other is None:
-            continue
-        if claim.score == "sharpness":
-            scale = max(float(record["truth_gradient"]), 1e-9)
-            pairs.append((record["gradient"] - other["gradient"]) / scale)
-        else:
-            sign = -1 if claim.score.startswith("l1") else 1
-            pairs.append(sign * (record[claim.score] - other[claim.score]))
-    if not pairs:
-        return "not measured", None
-    interval = bootstrap_mean(pairs)
+    beyond = interval.mean + claim.margin
+    if abs(beyond) <= measure_chance(claim, results):
+        return "undecided", interval
     if interval.low > -claim.margin:
         return "seen", interval
     return ("not seen" if interval.high < -claim.margin else "undecided"), interval
@@ -152,12 +185,13 @@ def write_claims(results: Mapping[str, Result]) -> str:
     rows: list[list[str]] = []
     for claim in CLAIMS:
         verdict, interval = judge(claim, results)
-        found = ""
+        found, chance = "", ""
         if interval is not None:
             found = f"{interval.mean:+.2f} [{interval.low:+.2f}, {interval.high:+.2f}]"
             found += f" {unit[claim.score]}"
-        rows.append([claim.text, claim.source, found, verdict])
-    head = ["claim", "from", "measured in its favour", "verdict"]
+            chance = f"{measure_chance(claim, results):.2f}"
+        rows.append([claim.text, claim.source, found, chance, verdict])
+    head = ["claim", "from", "measured in its favour", "two seeds", "verdict"]
     return _write_table(head, rows, numbers=False)
 
 
@@ -178,6 +212,13 @@ def write_costs(costs: Mapping[str, Mapping[str, float]]) -> str:
     return _write_table(head, rows)
 
 
+def replace_measured(page: Path, measured: str) -> str:
+    """A page's text with its measured part, which ``MARKER`` begins, replaced."""
+    text = page.read_text("utf-8") if page.is_file() else ""
+    by_hand = text.partition(MARKER)[0]
+    return f"{by_hand}{MARKER}\n{measured}"
+
+
 def write_report(
     results: Sequence[Result],
     costs: Mapping[str, Mapping[str, float]],
@@ -187,8 +228,8 @@ def write_report(
     varieties: Mapping[str, float],
     legend: str = "",
 ) -> str:
-    """The whole page; ``legend`` names the columns of the picture of repairs."""
-    parts = [_INTRODUCTION, *(f"{line}\n" for line in about), _LEGEND]
+    """The measured part of the page; ``legend`` names the columns of the picture of repairs."""
+    parts = [_INTRODUCTION.format(start=START), *(f"{line}\n" for line in about), _LEGEND]
     there = {result.name for result in results}
     if missing := [row.name for row in ROWS if row.name not in there]:
         parts.append(f"Not trained yet: {'; '.join(missing)}.\n")
@@ -232,8 +273,9 @@ def write_report(
         "## What the documents claim, and what was seen\n",
         "Mean paired difference over pictures in the claim's favour, with its 95 % bootstrap "
         "interval: `seen` if that is above zero, `not seen` if below (for claims that something "
-        f"loses or brings little: above or below minus {LITTLE_DB} dB). At this budget\n`not seen` "
-        "does not refute a paper.\n",
+        f"loses or brings little: above or below minus {LITTLE_DB} dB). A difference no larger "
+        "than that of two rows which differ in the seed alone decides nothing. At this budget `not "
+        "seen` does not refute a paper.\n",
         write_claims(by_name),
         "## Where they are wrong\n",
         _write_table(["in", "says", "is"], [list(row) for row in MISTAKES], numbers=False),
@@ -255,8 +297,9 @@ def write_comparisons(comparisons: Sequence[Comparison]) -> str:
         for entry in comparisons
     ]
     note = (
-        "One encoder, one budget, pre-trained in six ways; then frozen for a linear probe of "
-        "texture classes and for retrieval (share of the nearest five of one class), fine-tuned "
-        "for damage segmentation. Chance of the probe: one over the number of classes.\n\n"
+        "One encoder, one budget of windows, pre-trained in six ways; then frozen for a linear "
+        "probe of texture classes and for retrieval (share of the nearest five of one class), "
+        "fine-tuned for damage segmentation. Chance of the probe: one over the number of "
+        "classes.\n\n"
     )
     return note + _write_table(head, rows)

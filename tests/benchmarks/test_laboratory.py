@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -9,14 +10,27 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 
-from benchmarks import laboratory, laboratory_report
-from benchmarks.laboratory_report import Result, judge, write_breakdown, write_claims, write_group
+from benchmarks import laboratory, laboratory_cases, laboratory_report
+from benchmarks.laboratory_costs import COSTS
+from benchmarks.laboratory_pictures import cut_windows, draw_neighbours, look_by_context
+from benchmarks.laboratory_report import (
+    MARKER,
+    Result,
+    judge,
+    measure_chance,
+    replace_measured,
+    write_breakdown,
+    write_claims,
+    write_group,
+)
 from restorepix.errors import UnsupportedError
+from restorepix.models.lab.context_encoder import ContextEncoder, ContextEncoderConfig
 from training.data import build_cache
 from training.lab.representations import Comparison
-from training.lab.rows import CLAIMS, GROUPS, ROWS, Claim, Row
-from training.lab.run import SYSTEMS, build_model, read_recipe
+from training.lab.rows import CLAIMS, GROUPS, ROWS, START, TWINS, Claim, Row, find_row
+from training.lab.run import SYSTEMS, adopt_state, build_model, read_recipe
 
 ROOT = Path(__file__).parents[2]
 
@@ -28,9 +42,37 @@ def test_rows_have_names_of_their_own_and_claims_name_rows():
         assert {claim.better, claim.worse} <= set(names), claim.text
     assert {row.group for row in ROWS} == set(GROUPS)
     for row in ROWS:
-        recipe = row.build_recipe(3200, 16, 1)
-        assert recipe.lab.steps == 200
+        recipe = row.build_recipe(16_000, 16, 1)
+        assert recipe.lab.steps == int(1000 * row.portion)
         SYSTEMS[row.system].training(**recipe.training)
+
+
+def test_rows_that_go_on_from_another_fit_it():
+    followers = [row for row in ROWS if row.start]
+    assert {row.start for row in followers} == {START}
+    for row in followers:
+        start = find_row(row.start)
+        torch.manual_seed(0)
+        before = build_model(start.system, start.model).eval()
+        after = build_model(row.system, row.model).eval()
+        adopt_state(after, before.state_dict())
+        image, mask = torch.rand(1, 3, 32, 32) * 2 - 1, torch.zeros(1, 1, 32, 32)
+        mask[..., 10:20, 8:24] = 1
+        with torch.inference_mode():
+            gap = after(image, mask).refined - before(image, mask).refined
+        assert gap.abs().max() < 1e-5, row.name
+
+
+def test_twins_differ_in_the_seed_alone():
+    assert set(TWINS) < set(GROUPS)
+    for group, names in TWINS.items():
+        first, second = (find_row(name) for name in names)
+        assert {first.group, second.group} == {group}
+        recipes = [row.build_recipe(1600, 16, 1) for row in (first, second)]
+        assert recipes[0] != recipes[1]
+        assert recipes[0] == dataclasses.replace(
+            recipes[1], lab=dataclasses.replace(recipes[1].lab, seed=1)
+        )
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "training/recipes/lab").glob("*.toml")), ids=str)
@@ -82,8 +124,32 @@ def test_claims_are_judged_by_paired_differences():
     assert judge(Claim("", "", "a", "c"), results) == ("not measured", None)
     assert judge(Claim("", "", "a", "b", "l1_hole"), results)[0] == "seen"
     assert judge(Claim("", "", "a", "b", "sharpness"), results)[1].mean == pytest.approx(0.25)
-    assert judge(Claim("", "", "a", "b", kinds=("square56",)), results)[0] == "not measured"
+    assert judge(Claim("", "", "a", "b", kinds=("square40",)), results)[0] == "not measured"
     assert "not measured" in write_claims({})
+
+
+def test_a_difference_that_two_seeds_make_decides_nothing():
+    better, worse = (
+        make_result("attention, corrected", 1.0, "attention"),
+        make_result("spatial transformer", 0.0, "attention"),
+    )
+    claim = Claim("", "", better.name, worse.name)
+    results = {row.name: row for row in (better, worse)}
+    assert judge(claim, results)[0] == "seen"
+    for offset, verdict in ((0.5, "seen"), (-0.5, "seen"), (1.5, "undecided")):
+        twins = [make_result(TWINS["attention"][i], offset * i, "attention") for i in (0, 1)]
+        all_of_them = results | {row.name: row for row in twins}
+        assert measure_chance(claim, all_of_them) == pytest.approx(abs(offset))
+        assert judge(claim, all_of_them)[0] == verdict
+
+
+def test_only_the_measured_part_of_the_page_is_replaced(tmp_path):
+    page = tmp_path / "systems.md"
+    page.write_text(f"# By hand\n\n{MARKER}\nold\n")
+    page.write_text(replace_measured(page, "new\n"))
+    assert page.read_text() == f"# By hand\n\n{MARKER}\nnew\n"
+    assert replace_measured(tmp_path / "none.md", "new\n") == f"{MARKER}\nnew\n"
+    assert (ROOT / "docs" / "systems.md").read_text("utf-8").count(MARKER) == 1
 
 
 def test_tables_say_what_was_refused():
@@ -97,13 +163,13 @@ def test_refusals_are_kept_beside_scores():
     mask = np.zeros((32, 32), np.uint8)
     mask[8:16, 8:16] = 1
     truth = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
-    case = laboratory.Case("a.png", "face", "scratch", truth, mask)
+    case = laboratory_cases.Case("a.png", "face", "scratch", truth, mask)
 
     def refuse(image, mask):
         raise UnsupportedError("too large")
 
-    assert laboratory.score_cases(refuse, [case])[0]["refused"] == "too large"
-    scored = laboratory.score_cases(lambda image, mask: image, [case])[0]
+    assert laboratory_cases.score_cases(refuse, [case])[0]["refused"] == "too large"
+    scored = laboratory_cases.score_cases(lambda image, mask: image, [case])[0]
     assert scored["l1_whole"] > 0
 
 
@@ -121,7 +187,10 @@ SMALL_ROWS = (
         {"adversary": "none"}, blend=True,
     ),
     Row("the same", "attention", "deepfill-v1", {"channels": 4}, {"adversary": "none"}),
-    Row("wants an encoder", "pretraining", "byol-unet", {}, {"arm": "frozen"}),
+    Row(
+        "goes on", "attention", "deepfill-v1", {"channels": 4}, {"adversary": "none"},
+        start="attention, corrected",
+    ),
 )  # fmt: skip
 
 
@@ -132,30 +201,38 @@ def test_a_tiny_laboratory_trains_keeps_resumes_and_writes_its_page(tmp_path, mo
     listing = tmp_path / "photos.toml"
     listing.write_text('face = ["photos/face.png"]\n')
     build_cache([write_photo(tmp_path / "train" / "a.png", 2)], tmp_path / "cache")
-    monkeypatch.setattr(laboratory, "PHOTOS", listing)
+    monkeypatch.setattr(laboratory_cases, "PHOTOS", listing)
     monkeypatch.setattr(laboratory, "ROWS", SMALL_ROWS)
-    monkeypatch.setattr(laboratory, "KINDS", ("square56",))
+    monkeypatch.setattr(
+        laboratory, "find_row", lambda name: next(r for r in SMALL_ROWS if r.name == name)
+    )
     monkeypatch.setattr(laboratory, "UNTRAINED", {"Telea": laboratory.UNTRAINED["Telea"]})
-    monkeypatch.setattr(laboratory, "draw_flows", lambda *_: False)
     out = tmp_path / "systems.md"
+    out.write_text(f"# By hand\n\n{MARKER}")
+    names = [row.name for row in SMALL_ROWS]
     command = [
         "laboratory", str(data), "--cache", str(tmp_path / "cache"), "--runs",
         str(tmp_path / "runs"), "--crops", "32", "--bank", "8", "--photos", "1", "--out", str(out),
-        "--no-representations", "--no-costs",
+        "--no-costs", "--only", *names,
     ]  # fmt: skip
+    monkeypatch.setattr(sys, "argv", [*command, "--minutes", "0"])
+    assert laboratory.main() == 0  # no time: nothing is trained
+    assert "not finished" in capsys.readouterr().err
+    assert not list((tmp_path / "runs").rglob("log.jsonl"))
     monkeypatch.setattr(sys, "argv", command)
     assert laboratory.main() == 0
     page = out.read_text()
-    for word in ("| Telea |", "| attention, corrected |", "corrected, blended |", "| the same |"):
+    assert page.startswith("# By hand\n")
+    for word in ("| Telea |", "| attention, corrected |", "corrected, blended |", "| goes on |"):
         assert word in page
-    assert "needs --encoder" in capsys.readouterr().err
     assert out.with_name("systems.jpg").is_file()
+    assert out.with_name("systems-flow.png").is_file()
     logs = list((tmp_path / "runs").rglob("log.jsonl"))
-    assert len(logs) == 1  # rows of one recipe share a run
-    lines = logs[0].read_text()
-    assert json.loads(lines.splitlines()[-1])["step"] == 2
+    assert len(logs) == 2  # rows of one recipe share a run
+    lines = [log.read_text() for log in logs]
+    assert json.loads(lines[0].splitlines()[-1])["step"] == 2
     assert laboratory.main() == 0  # all is kept: nothing is trained, the page stays
-    assert logs[0].read_text() == lines
+    assert [log.read_text() for log in logs] == lines
     assert out.read_text() == page
 
 
@@ -182,31 +259,26 @@ def test_the_page_has_a_section_for_everything(tmp_path):
         assert word in page
 
 
-def test_neighbours_are_drawn_and_windows_do_not_see_their_middle(tmp_path):
-    import torch
-
-    from restorepix.models.lab.context_encoder import ContextEncoder, ContextEncoderConfig
-
-    windows = laboratory.cut_windows()[:6]
-    assert {window.shape for window in windows} == {(128, 128, 3)}
+def test_neighbours_come_from_other_photographs_and_windows_do_not_see_their_middle(tmp_path):
+    windows = cut_windows()[:32]
+    assert {window.pixels.shape for window in windows} == {(64, 64, 3)}
+    assert len({window.source for window in windows}) == 2
     torch.manual_seed(0)
     encoder = ContextEncoder(ContextEncoderConfig("whole", "pointwise", 8, 4))
-    features = laboratory.look_by_context(encoder, windows)
-    changed = [window.copy() for window in windows]
+    features = look_by_context(encoder, windows)
+    changed = [window._replace(pixels=window.pixels.copy()) for window in windows]
     for window in changed:
-        window[40:80, 40:80] = 0
-    assert torch.equal(features, laboratory.look_by_context(encoder, changed))
-    laboratory.draw_neighbours(features, windows, tmp_path / "near.png")
+        window.pixels[16:48, 16:48] = 0
+    assert torch.equal(features, look_by_context(encoder, changed))
+    draw_neighbours(features, windows, tmp_path / "near.png")
     assert (tmp_path / "near.png").is_file()
 
 
 def test_published_sizes_are_those_whose_cost_is_measured():
-    import torch
-
     with torch.device("meta"):
         sizes = {
             name: sum(p.numel() for p in build_model(*entry).parameters())
-            for name, entry in laboratory.COSTS.items()
+            for name, entry in COSTS.items()
             if "DeepFill" in name
         }
     assert sizes == {

@@ -1,5 +1,6 @@
 """Probes and retrieval against cases that are plain, and one comparison from end to end."""
 
+import dataclasses
 import json
 
 import cv2
@@ -9,14 +10,18 @@ import torch
 
 import training.validation
 from restorepix.models.encoder import EncoderConfig
+from training.byol import load_encoder_state
 from training.data import build_cache
 from training.lab.representations import (
     WAYS,
+    Budget,
     Pretext,
     PretextTrainer,
     compare_representations,
     cut_middle,
+    export_learned,
     measure_retrieval,
+    pretrain,
     probe_linearly,
     read_textures,
 )
@@ -51,9 +56,9 @@ def test_all_but_the_deepest_features_is_lost_in_the_pretext_network():
 
 
 def draw_batch(_):
-    image = torch.rand(4, 3, 128, 128, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    mask = torch.zeros(4, 1, 128, 128)
-    mask[..., 40:80, 40:80] = 1
+    image = torch.rand(4, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    mask = torch.zeros(4, 1, 64, 64)
+    mask[..., 20:40, 20:40] = 1
     return image, mask
 
 
@@ -98,14 +103,21 @@ def test_a_comparison_from_end_to_end_is_kept(tmp_path, monkeypatch):
     monkeypatch.setattr(training.validation, "VALIDATION_LIST", listing)
     cache = tmp_path / "cache"
     build_cache([write_photo(tmp_path / "train" / "a.png", 99)], cache)
-    arguments = (tmp_path, cache, tmp_path / "runs")
-    settings = {"crops": 32, "seed": 1, "encoder": TINY, "photos": 2}
-    first = compare_representations(*arguments, **settings, ways=("autoencoder", "random"))
-    assert [entry.name for entry in first] == ["autoencoder", "random"]
+    budget = Budget(256, 1, encoder=TINY, photos=2)
+    arguments = (tmp_path, cache, tmp_path / "runs", budget)
+    ways = ("byol", "autoencoder", "random")
+    late = (*arguments[:3], dataclasses.replace(budget, deadline=0.0))
+    assert compare_representations(*late, ways=ways) == []
+    first = compare_representations(*arguments, ways=ways)
+    assert [entry.name for entry in first] == list(ways)
     for entry in first:
         assert 0 <= entry.probe <= 100
         assert 0 <= entry.miou <= 1
         assert 0 <= entry.retrieval <= 100
-    kept = json.loads((tmp_path / "runs" / "random-32-1" / "comparison.json").read_text())
-    assert kept["name"] == "random"
-    assert compare_representations(*arguments, **settings, ways=("autoencoder", "random")) == first
+    kept = budget.find_folder(tmp_path / "runs", "random") / "comparison-2.json"
+    assert json.loads(kept.read_text())["name"] == "random"
+    assert compare_representations(*arguments, ways=ways, only_kept=True) == first
+    learned = pretrain("byol", cache, budget.find_folder(tmp_path / "runs", "byol"), budget)
+    state, config = load_encoder_state(export_learned(learned, tmp_path / "encoder.safetensors"))
+    assert config == TINY
+    assert all(torch.equal(state[name], value) for name, value in learned.state_dict().items())

@@ -10,10 +10,12 @@ from training.lab.run import (
     MASK_KINDS,
     LabConfig,
     Recipe,
+    adopt_state,
     build_bank,
     export_run,
     open_batches,
     pick_photographs,
+    pick_smallest,
     start_run,
     train,
 )
@@ -83,3 +85,49 @@ def test_a_weight_beyond_float16_is_not_exported(tmp_path):
     with pytest.raises(OverflowError, match="float16"):
         export_run(trainer, recipe, tmp_path / "x.safetensors")
     assert not (tmp_path / "x.safetensors").exists()
+
+
+def test_the_smallest_size_of_each_photograph_is_its_last_row():
+    index = make_index()
+    small = pick_smallest(index)
+    assert len(small) == 20
+    assert set(small[:, 2].tolist()) == {50}
+    config = LabConfig("glcic", 1, 1, 40, "box", bank=2, scale="smallest")
+    pixels = torch.zeros(200 * 100 * 3 + 1, dtype=torch.uint8)
+    image, _ = open_batches(config, pixels, index, build_bank(config))(0)
+    assert image.shape == (1, 3, 40, 40)
+
+
+def test_a_network_goes_on_from_one_that_lacks_a_part():
+    torch.manual_seed(0)
+    old = torch.nn.Sequential(torch.nn.Conv2d(2, 3, 1))
+    new = torch.nn.Sequential(torch.nn.Conv2d(5, 3, 1), torch.nn.Conv2d(3, 1, 1))
+    kept = new[1].weight.clone()
+    adopt_state(new, old.state_dict())
+    assert torch.equal(new[0].weight[:, :2], old[0].weight)
+    assert not new[0].weight[:, 2:].any()
+    assert torch.equal(new[1].weight, kept)
+    with pytest.raises(ValueError, match=r"1\.weight"):
+        adopt_state(torch.nn.Sequential(torch.nn.Conv2d(5, 3, 1)), new.state_dict())
+    with pytest.raises(ValueError, match="fewer input channels"):
+        adopt_state(torch.nn.Sequential(torch.nn.Conv2d(1, 3, 1)), old.state_dict())
+
+
+def test_rates_fall_to_zero_where_a_recipe_says_so():
+    recipe = Recipe(
+        LabConfig("glcic", 20, 1, 64, "box", bank=2, decay=True, bf16=False),
+        {"channels": 4},
+        {"critic_channels": 4, "lr": 0.5},
+    )
+    trainer = start_run(recipe, CPU)
+    index = torch.tensor([[0, 64, 64]])
+    draw = open_batches(
+        recipe.lab, torch.zeros(64 * 64 * 3, dtype=torch.uint8), index, build_bank(recipe.lab)
+    )
+    rates = []
+    for _ in range(20):
+        trainer.take_step(draw)
+        rates.append(trainer.optimizers["generator"].param_groups[0]["lr"])
+    assert rates[0] == 0.5
+    assert rates == sorted(rates, reverse=True)
+    assert rates[-1] < 0.01

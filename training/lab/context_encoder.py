@@ -49,6 +49,8 @@ class ContextTraining:
     known_weight: float = 0.0
     """Form ``whole``: of known pixels beside the hole's 1. The published program weighs all alike
     (1), the founding documents mask them (0)."""
+    critic_channels: int = 64
+    """Of the critic's first layer."""
     critic_sees_context: bool = False
     """Form ``center``: whether the critic judges the whole window, not its middle alone."""
 
@@ -64,11 +66,13 @@ class ContextTrainer(LabTrainer):
         steps: int,
         seed: int = 1,
         bf16: bool = True,
+        side_px: int = WINDOW_PX,
     ) -> None:
-        """Start a run; crops are 128 px for the forms with a critic.
+        """Start a run on crops of ``side_px``: 128, or 64 for the form ``whole``.
 
         Raises:
-            ValueError: the AlexNet form with a critic, for which no settings are known to work.
+            ValueError: the AlexNet form with a critic, for which no settings are known to work, or
+                crops of a size that its critic cannot judge.
         """
         super().__init__(generator, steps=steps, seed=seed, bf16=bf16)
         self.training = training
@@ -82,7 +86,7 @@ class ContextTrainer(LabTrainer):
                 msg = "the AlexNet form is trained without a critic: adversarial_weight must be 0"
                 raise ValueError(msg)
             patch = self.center and not training.critic_sees_context
-            self.critic = ContextCritic(CENTER_PX if patch else WINDOW_PX)
+            self.critic = ContextCritic(CENTER_PX if patch else side_px, training.critic_channels)
             self.critic.to(next(generator.parameters()).device)
             self.networks["critic"] = self.critic
             self.optimizers["critic"] = torch.optim.Adam(
@@ -95,7 +99,7 @@ class ContextTrainer(LabTrainer):
         predicted, target, weights, judged, real = self._predict(image, mask)
         losses: dict[str, Tensor] = {}
         if self.critic is not None:
-            scores = self.critic(real), self.critic(judged.detach())
+            scores = self.judge(self.critic, real), self.judge(self.critic, judged.detach())
             losses["critic"] = critic_loss(*scores, "standard")
             step_optimizer(self.optimizers["critic"], losses["critic"])
         losses["reconstruction"] = self.compute_reconstruction(predicted, target, weights)
@@ -103,7 +107,9 @@ class ContextTrainer(LabTrainer):
         total = (1 - share) * losses["reconstruction"]
         if self.critic is not None:
             with frozen(self.critic):
-                losses["adversarial"] = adversarial_loss(self.critic(judged), "standard")
+                losses["adversarial"] = adversarial_loss(
+                    self.judge(self.critic, judged), "standard"
+                )
             total = total + share * losses["adversarial"]
         step_optimizer(self.optimizers["generator"], total)
         return losses

@@ -167,11 +167,14 @@ class DeepFillTrainer(LabTrainer):
             if side:
                 parts = [crop_around_hole(part, mask, side) for part in parts]
             truth, guess, hole = parts
+            if kind != "wgan":
+                scores = self.judge(critic, truth), self.judge(critic, guess)
+                total = total + critic_loss(*scores, kind)
+                continue
             total = total + critic_loss(critic(truth), critic(guess), kind)
-            if kind == "wgan":
-                total = total + gradient_penalty(
-                    critic, truth, guess, hole, weight=self.training.penalty
-                )
+            total = total + gradient_penalty(
+                critic, truth, guess, hole, weight=self.training.penalty
+            )
         return total
 
     def compute_adversarial(self, fake: Tensor, mask: Tensor) -> Tensor:
@@ -179,10 +182,12 @@ class DeepFillTrainer(LabTrainer):
         assert self.critics is not None
         kind = self.training.adversary
         assert kind != "none"
-        local = crop_around_hole(fake, mask, self.critics.local_px)
-        return adversarial_loss(self.critics.whole(fake), kind) + adversarial_loss(
-            self.critics.local(local), kind
+        views = (
+            (self.critics.whole, fake),
+            (self.critics.local, crop_around_hole(fake, mask, self.critics.local_px)),
         )
+        scores = [c(view) if kind == "wgan" else self.judge(c, view) for c, view in views]
+        return adversarial_loss(scores[0], kind) + adversarial_loss(scores[1], kind)
 
     def _compute_extras(self, completed: Tensor, image: Tensor) -> dict[str, Tensor]:
         training = self.training

@@ -84,7 +84,7 @@ class GlcicTrainer(LabTrainer):
         losses: dict[str, Tensor] = {}
         if phase != "generator":
             losses["critic"] = critic_loss(
-                self._judge(image, mask), self._judge(fake.detach(), mask), "standard"
+                self._judge_both(image, mask), self._judge_both(fake.detach(), mask), "standard"
             )
             step_optimizer(self.optimizers["critic"], losses["critic"])
         if phase != "critic":
@@ -92,10 +92,13 @@ class GlcicTrainer(LabTrainer):
             total = losses["reconstruction"]
             if phase == "joint":
                 with frozen(self.critic):
-                    losses["adversarial"] = adversarial_loss(self._judge(fake, mask), "standard")
+                    losses["adversarial"] = adversarial_loss(
+                        self._judge_both(fake, mask), "standard"
+                    )
                 total = total + self.training.alpha * losses["adversarial"]
             step_optimizer(self.optimizers["generator"], total)
         return losses
 
-    def _judge(self, image: Tensor, mask: Tensor) -> Tensor:
-        return self.critic(image, crop_around_hole(image, mask, self.critic.local_px))
+    def _judge_both(self, image: Tensor, mask: Tensor) -> Tensor:
+        local = crop_around_hole(image, mask, self.critic.local_px)
+        return self.judge(self.critic, image, local)

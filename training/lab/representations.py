@@ -1,9 +1,10 @@
 """What an encoder learned: one encoder, one budget, six ways to pre-train it, three tests.
 
 The ways: BYOL; a context encoder by L2 and jointly with a critic; an autoencoder; a denoising
-autoencoder; nothing (random weights). The tests: a linear probe of texture classes on frozen
-features, retrieval of patches of one class, and damage segmentation, fine-tuned. BYOL gets the same
-small batches as the others here, though it wants hundreds; training/byol.py is its real recipe.
+autoencoder; nothing (random weights). All see the same small windows in batches of 128, which BYOL
+needs: it tells samples of a batch apart by batch normalisation, and batches of 16 taught it nothing
+to speak of. The tests: a linear probe of texture classes on frozen features, retrieval of patches
+of one class, and damage segmentation, fine-tuned.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import Literal, cast
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -29,7 +30,7 @@ from restorepix.models.detector import Detector, DetectorConfig
 from restorepix.models.encoder import Encoder, EncoderConfig, activate
 from restorepix.models.lab.answer import composite
 from restorepix.models.lab.context_encoder import fill_hole
-from training.byol import Byol, ByolConfig, augment, follow, target_momentum
+from training.byol import ARCHITECTURE, Byol, ByolConfig, augment, follow, target_momentum
 from training.checkpoint import find_checkpoint
 from training.data import open_cache, read_rgb
 from training.lab.critics import ContextCritic
@@ -57,10 +58,21 @@ WAYS: tuple[Way, ...] = (
     "random",
 )
 
-BATCH = 16
-CROP_PX = 128
+BATCH = 128
+CROP_PX = 64
+VIEW_PX = 48
+"""BYOL's views of a window."""
+
+LABELLED_BATCH = 16
+LABELLED_PX = 96
+LABELLED_SHARE = 1 / 8
+"""Pictures with labels that segmentation is fine-tuned on, for each window of pre-training."""
+
 RATES = (1e-3, 3e-4)
 """Peak learning rates of reconstruction and of BYOL, which collapses at much higher ones."""
+
+MOMENTUM = 0.97
+"""First decay of BYOL's target, that of its shortest published schedule."""
 
 NOISE = 0.25
 """Deviation of the noise that the denoising autoencoder removes, in [-1, 1]."""
@@ -149,11 +161,11 @@ class PretextTrainer(LabTrainer):
         total = losses["l2"]
         if self.critic is not None:
             fake = composite(predicted, image, mask)
-            scores = self.critic(image), self.critic(fake.detach())
+            scores = self.judge(self.critic, image), self.judge(self.critic, fake.detach())
             losses["critic"] = critic_loss(*scores, "standard")
             step_optimizer(self.optimizers["critic"], losses["critic"])
             with frozen(self.critic):
-                losses["adversarial"] = adversarial_loss(self.critic(fake), "standard")
+                losses["adversarial"] = adversarial_loss(self.judge(self.critic, fake), "standard")
             total = 0.999 * total + 0.001 * losses["adversarial"]
         step_optimizer(self.optimizers["generator"], total, clip=1.0)
         return losses
@@ -161,12 +173,11 @@ class PretextTrainer(LabTrainer):
     def _learn_views(self, image: Tensor) -> dict[str, Tensor]:
         assert self.byol is not None
         rng = torch.Generator().manual_seed(self.seed * 1_000_003 + self.step)
-        side = image.shape[-1] // 2
-        first = augment(image, side, rng, blur=1.0, solarize=0.0, holes=0.0)
-        second = augment(image, side, rng, blur=0.1, solarize=0.1, holes=0.5)
+        first = augment(image, VIEW_PX, rng, blur=1.0, solarize=0.0, holes=0.0)
+        second = augment(image, VIEW_PX, rng, blur=0.1, solarize=0.1, holes=0.5)
         loss, _ = self.byol(first, second)
         step_optimizer(self.optimizers["generator"], loss, clip=1.0)
-        momentum = target_momentum(self.step, self.steps, 0.99)
+        momentum = target_momentum(self.step, self.steps, MOMENTUM)
         follow(self.byol.target, self.byol.online, momentum)
         return {"byol": loss}
 
@@ -249,17 +260,42 @@ def cut_middle(image: npt.NDArray[np.uint8], side: int = 256) -> npt.NDArray[np.
     return image[top : top + size, left : left + size]
 
 
+@dataclass(frozen=True)
+class Budget:
+    """What every way of pre-training gets, and how long this call may take."""
+
+    crops: int
+    """Windows of pre-training."""
+    seed: int = 1
+    minutes: float = math.inf
+    """For one training; what is not finished goes on with the next call."""
+    deadline: float = math.inf
+    """On ``time.monotonic``'s clock: when to begin nothing more."""
+    encoder: EncoderConfig = EncoderConfig()
+    """Default: sizes of the detector and of the BYOL U-Net."""
+    photos: int = 30
+    """Held-out photographs for segmentation."""
+
+    def find_folder(self, runs: Path, way: Way) -> Path:
+        """Where the checkpoints and the result of a way are kept."""
+        name = way.replace(", ", "-").replace(" ", "-")
+        sizes = "x".join(str(n) for n in (*self.encoder.channels, *self.encoder.depths))
+        return runs / f"{name}-{self.crops}-{self.seed}-{sizes}"
+
+    @property
+    def left(self) -> float:
+        """Minutes that a training may take if it begins now."""
+        return min(self.minutes, (self.deadline - time.monotonic()) / 60)
+
+
 def compare_representations(
     data: Path,
     cache: Path,
     runs: Path,
+    budget: Budget,
     *,
-    crops: int,
-    seed: int,
-    minutes: float = math.inf,
-    encoder: EncoderConfig | None = None,
-    photos: int = 30,
     ways: Sequence[Way] = WAYS,
+    only_kept: bool = False,
 ) -> list[Comparison]:
     """Pre-train, test, keep; those that time did not suffice for are left out.
 
@@ -267,36 +303,26 @@ def compare_representations(
         data: folder with textures and the held-out photographs.
         cache: of ``training.data``.
         runs: where checkpoints and results are kept.
-        crops: seen in pre-training; segmentation fine-tunes on half as many.
-        seed: of everything random.
-        minutes: stop after about so long.
-        encoder: sizes; default those of the detector.
-        photos: held-out photographs for segmentation.
+        budget: see there.
         ways: which.
+        only_kept: train nothing, tell what is there.
     """
-    config = encoder or EncoderConfig()
-    deadline = time.monotonic() + minutes * 60
     results: list[Comparison] = []
     for way in ways:
-        folder = runs / f"{way.replace(', ', '-').replace(' ', '-')}-{crops}-{seed}"
-        kept = folder / "comparison.json"
+        folder = budget.find_folder(runs, way)
+        kept = folder / f"comparison-{budget.photos}.json"
         if kept.is_file():
             results.append(Comparison(**json.loads(kept.read_text())))
             continue
-        left = (deadline - time.monotonic()) / 60
-        learned = _pretrain(way, config, cache, folder / "pretext", crops, seed, left)
-        left = (deadline - time.monotonic()) / 60
-        if learned is None or left <= 0:
+        learned = None if only_kept else pretrain(way, cache, folder, budget)
+        scores = None if learned is None else _segment(learned, way, data, cache, folder, budget)
+        if learned is None or scores is None:
             continue
         paths, names = read_textures(data)
         classes = torch.tensor([sorted(set(names)).index(name) for name in names])
         features = pool_features(learned, [cut_middle(read_rgb(path)) for path in paths])
-        split = torch.rand(len(paths), generator=torch.Generator().manual_seed(seed)) < 0.7
-        scores = _segment(
-            learned, way, data, cache, folder / "damage", crops // 2, seed, photos, left
-        )
-        if scores is None:
-            continue
+        rng = torch.Generator().manual_seed(budget.seed)
+        split = torch.rand(len(paths), generator=rng) < 0.7
         result = Comparison(
             way, probe_linearly(features, classes, split), *scores,
             measure_retrieval(features, classes),
@@ -306,43 +332,61 @@ def compare_representations(
     return results
 
 
-def _pretrain(
-    way: Way, config: EncoderConfig, cache: Path, run: Path, crops: int, seed: int, minutes: float
-) -> Encoder | None:
-    steps = max(1, crops // BATCH)
-    trainer = PretextTrainer(way, config, steps=steps, seed=seed)
+def pretrain(way: Way, cache: Path, folder: Path, budget: Budget) -> Encoder | None:
+    """An encoder after its budget, from its checkpoint or trained now; None when time ran out."""
+    run = folder / "pretext"
+    steps = max(1, budget.crops // BATCH)
+    trainer = PretextTrainer(way, budget.encoder, steps=steps, seed=budget.seed)
     network = cast(Pretext, trainer.generator)
-    if way == "random":
-        run.mkdir(parents=True, exist_ok=True)
-        return network.encoder.eval()
     checkpoint = find_checkpoint(run)
     done = checkpoint and json.loads((checkpoint / "state.json").read_text())["step"] >= steps
     if checkpoint and done:
         network.load_state_dict(load_file(checkpoint / "generator.safetensors"))
-        return network.encoder.eval()
-    pixels, index = open_cache(cache, torch.device("cpu"))
-    lab = LabConfig("restorepix", steps, BATCH, CROP_PX, "region", bank=512, seed=seed)
-    train(trainer, open_batches(lab, pixels, index, build_bank(lab)), run, minutes=minutes)
-    return network.encoder.eval() if trainer.step >= steps else None
+    elif way != "random":
+        if budget.left <= 0:
+            return None
+        for part in trainer.networks.values():
+            part.to(memory_format=torch.channels_last)
+        pixels, index = open_cache(cache, torch.device("cpu"))
+        lab = LabConfig(
+            "restorepix", steps, BATCH, CROP_PX, "region", bank=512, scale="smallest",
+            seed=budget.seed,
+        )  # fmt: skip
+        draw = open_batches(lab, pixels, index, build_bank(lab))
+        train(trainer, draw, run, minutes=budget.left)
+        if trainer.step < steps:
+            return None
+    folder.mkdir(parents=True, exist_ok=True)
+    return network.encoder.eval()
+
+
+def export_learned(encoder: Encoder, out: Path) -> Path:
+    """Write an encoder as ``training.byol`` does, for whatever reads its files."""
+    state = {name: value.contiguous() for name, value in encoder.state_dict().items()}
+    header = {"architecture": ARCHITECTURE, "config": json.dumps(asdict(encoder.config))}
+    save_file(state, out, metadata=header)
+    return out
 
 
 def _segment(
-    learned: Encoder, way: Way, data: Path, cache: Path, run: Path, crops: int, seed: int,
-    photos: int, minutes: float,
-) -> tuple[float, float] | None:  # fmt: skip
-    steps = max(1, crops // BATCH)
-    torch.manual_seed(seed)
+    learned: Encoder, way: Way, data: Path, cache: Path, folder: Path, budget: Budget
+) -> tuple[float, float] | None:
+    """Mean IoU and PQ of damage segmentation after fine-tuning; None when time ran out."""
+    steps = max(1, int(budget.crops * LABELLED_SHARE) // LABELLED_BATCH)
+    torch.manual_seed(budget.seed)
     network = Detector(DetectorConfig(encoder=learned.config, outputs=DAMAGE))
     network.encoder.load_state_dict(learned.state_dict())
+    network.to(memory_format=torch.channels_last)
     training = SegmentationTraining(encoder_lr_scale=1.0 if way == "random" else 0.1)
-    trainer = SegmentationTrainer(network, training, steps=steps, seed=seed)
+    trainer = SegmentationTrainer(network, training, steps=steps, seed=budget.seed)
     elements = data / "damage_elements"
     found = elements if elements.is_dir() else None
-    draw = draw_damage(
-        PhotoSource.open(cache), open_library(found, held_out=False), CROP_PX, BATCH, seed
-    )
-    train(trainer, draw, run, minutes=minutes)
+    library = open_library(found, held_out=False)
+    draw = draw_damage(PhotoSource.open(cache), library, LABELLED_PX, LABELLED_BATCH, budget.seed)
+    if budget.left <= 0:
+        return None
+    train(trainer, draw, folder / "damage", minutes=budget.left)
     if trainer.step < steps:
         return None
-    truths = [read_square(path) for path in list_validation(data, photos)]
-    return evaluate(network.eval(), list_held_out_damage(truths, found, seed), DAMAGE)
+    truths = [read_square(path) for path in list_validation(data, budget.photos)]
+    return evaluate(network.eval(), list_held_out_damage(truths, found, budget.seed), DAMAGE)

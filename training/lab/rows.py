@@ -1,8 +1,12 @@
 """The rows of the laboratory's table, and the claims that pairs of them put to the test.
 
-Every trained row sees the same number of crops of the same photographs under the same masks from
-the same seed. Networks are half as wide as published (a quarter of the work); what the published
-sizes cost is measured apart. Rows of one group differ in one thing.
+The laboratory works in small: photographs of which the shorter side has 128 to 160 px, crops of 64,
+networks half as wide as published (what the published sizes cost is measured apart). All rows see
+the same photographs and masks from the same seed. Rows of one group differ in one thing.
+
+A trained network is needed before a change of it can tell anything. So the ablations of DeepFill do
+not start from nothing: all of them go on from one network, ``START``, for a fifth of its budget;
+what is new in a row starts as zeros and does not disturb it.
 """
 
 from __future__ import annotations
@@ -14,7 +18,13 @@ from typing import Any, Literal
 from training.lab.run import LabConfig, Recipe
 
 BATCH = 16
-CROP_PX = 128
+CROP_PX = 64
+WINDOW_PX = 128
+"""Crops of the two context encoders that cannot do with less; they get a quarter of the crops."""
+
+CROPS = 20_000
+"""Crops that a whole budget has: 1,250 steps."""
+
 FEW = 0.1
 """Share of the photographs that rows about few images train on."""
 
@@ -23,7 +33,7 @@ Group = Literal["systems", "attention", "losses", "context", "pretraining"]
 GROUPS: dict[Group, str] = {
     "systems": "Systems",
     "attention": "Ablations of DeepFill v1: attention (no critic)",
-    "losses": "Ablations of DeepFill v1: losses",
+    "losses": "Ablations of DeepFill v1: losses (no attention)",
     "context": "Ablations of context encoders",
     "pretraining": "BYOL U-Net: what pre-training is worth",
 }
@@ -40,92 +50,157 @@ class Row:
     model: Mapping[str, Any] = field(default_factory=dict[str, Any])
     training: Mapping[str, Any] = field(default_factory=dict[str, Any])
     lab: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    """Changes to ``LabConfig``: masks, share of the photographs."""
+    """Changes to ``LabConfig``: masks, crop size, share of the photographs."""
+    portion: float = 1.0
+    """Of the budget of crops."""
+    start: str = ""
+    """The row whose trained network this one goes on from; empty for random weights."""
+    another_seed: bool = False
+    """Whether it is another row over again: how far apart equal rows come out."""
     blend: bool = False
     """Whether a second row shows it with Poisson blending."""
     patches: bool = False
     """Whether a second row shows PatchMatch started from it."""
 
     def build_recipe(self, crops: int, bank: int, seed: int) -> Recipe:
-        """The recipe for a budget of ``crops`` crops."""
-        steps = max(1, crops // BATCH)
-        config = LabConfig(
-            self.system, steps, BATCH, CROP_PX, bank=bank, seed=seed, **dict(self.lab)
-        )
-        return Recipe(config, self.model, self.training)
+        """The recipe for a whole budget of ``crops`` crops."""
+        steps = max(1, int(crops * self.portion) // BATCH)
+        config = {
+            "batch": BATCH,
+            "crop_px": CROP_PX,
+            "scale": "smallest",
+            "decay": True,
+            "bank": bank,
+            "seed": seed + self.another_seed,
+            **self.lab,
+        }
+        return Recipe(LabConfig(self.system, steps, **config), self.model, self.training)
 
+
+START = "DeepFill v1 without attention, L1 alone"
+"""The row that ablations of DeepFill go on from."""
 
 HALF = {"channels": 16}
-PLAIN = {"adversary": "none"}
-SMALL_CRITIC = {"critic_steps": 1, "critic_channels": 32}
-WHOLE = {"form": "whole", "waist": "pointwise", "width": 512}
+PLAIN = {"adversary": "none", "lr": 1e-3}
+CRITIC = {"adversary": "wgan", "critic_steps": 1, "critic_channels": 32, "lr": 5e-4}
+"""One critic step a step where the paper has five, which would take most of the time."""
+NARROW = {"critic_channels": 32}
+WHOLE = {"form": "whole", "waist": "pointwise", "width": 512, "channels": 32}
+CENTER = {"form": "center", "width": 512, "channels": 32}
+LARGE = {"crop_px": WINDOW_PX}
 
 
-def _deepfill(name: str, group: Group, *, model: Any = None, **training: Any) -> Row:
-    return Row(name, group, "deepfill-v1", HALF | (model or {}), PLAIN | training)
+def _continue(name: str, group: Group, *, branch: str = "none", **changes: Any) -> Row:
+    """A row that goes on from ``START``; settings of attention go to the model."""
+    of_model = ("fusion", "key_stride", "masking")
+    model = HALF | {"branch": branch} | {k: v for k, v in changes.items() if k in of_model}
+    training = {k: v for k, v in changes.items() if k not in (*of_model, "another_seed")}
+    base = CRITIC if "adversary" in training else {"adversary": "none", "lr": 5e-4}
+    seed = bool(changes.get("another_seed", False))
+    return Row(
+        name, group, "deepfill-v1", model, base | training, portion=0.2, start=START,
+        another_seed=seed,
+    )  # fmt: skip
 
 
-def _byol(name: str, arm: str, **lab: Any) -> Row:
+def _context(name: str, another_seed: bool = False, *, noise: int = 0, **training: Any) -> Row:
+    model = WHOLE | ({"noise": noise} if noise else {})
+    return Row(
+        name, "context", "context-encoder", model, NARROW | training, portion=1 / 3,
+        another_seed=another_seed,
+    )  # fmt: skip
+
+
+def _byol(name: str, arm: str, another_seed: bool = False, **lab: Any) -> Row:
     few = {"share": FEW, "masks": "box"}
-    return Row(name, "pretraining", "byol-unet", {}, {"arm": arm}, few | lab)
+    training = {"arm": arm, "lr": 1e-3}
+    return Row(
+        name, "pretraining", "byol-unet", {}, training, few | lab, portion=0.5,
+        another_seed=another_seed,
+    )  # fmt: skip
 
 
 ROWS: tuple[Row, ...] = (
-    Row("restorepix, reconstruction only", "systems", "restorepix", {"attention": False}),
-    Row("DeepFill v1", "systems", "deepfill-v1", HALF, SMALL_CRITIC),
     Row(
-        "DeepFill v1 baseline, no attention", "systems", "deepfill-v1",
-        HALF | {"branch": "none"}, SMALL_CRITIC,
+        "restorepix, reconstruction only", "systems", "restorepix", {"attention": False},
+        {"lr": 1e-3},
     ),
+    Row(START, "systems", "deepfill-v1", HALF | {"branch": "none"}, PLAIN),
+    _continue("DeepFill v1 baseline, no attention", "systems", adversary="wgan"),
+    _continue("DeepFill v1", "systems", branch="contextual", adversary="wgan"),
     Row(
         "context encoder, AlexNet form", "systems", "context-encoder-alexnet", {},
-        {"adversarial_weight": 0.0, "lr": 0.0005},
-    ),
-    Row("context encoder, centre form", "systems", "context-encoder", {"form": "center"}),
-    Row("context encoder, any size", "systems", "context-encoder", WHOLE, patches=True),
-    Row("GLCIC", "systems", "glcic", {"channels": 32}, {"critic_channels": 32}, blend=True),
-    Row("Shift-Net", "systems", "shift-net", {"channels": 32}, {"critic_channels": 32}),
-    Row("BYOL U-Net", "systems", "byol-unet", {}, {"arm": "finetuned"}),
-    _deepfill("attention, corrected", "attention"),
-    _deepfill("attention, published masking", "attention", model={"masking": "published"}),
-    _deepfill("attention, propagation off", "attention", model={"fusion": 1}),
-    _deepfill("attention, key stride 2", "attention", model={"key_stride": 2}),
-    _deepfill("no attention", "attention", model={"branch": "none"}),
-    _deepfill("spatial transformer", "attention", model={"branch": "transformer"}),
-    _deepfill("appearance flow", "attention", model={"branch": "flow"}),
-    _deepfill("reconstruction alone", "losses"),
-    _deepfill("plain L1, not discounted", "losses", discount="none"),
-    _deepfill("WGAN with masked penalty", "losses", adversary="wgan", **SMALL_CRITIC),
-    _deepfill("standard GAN", "losses", adversary="standard", **SMALL_CRITIC),
-    _deepfill("LSGAN", "losses", adversary="lsgan", **SMALL_CRITIC),
-    _deepfill(
-        "WGAN, no L1 on the refined", "losses", adversary="wgan", refined_l1=False, **SMALL_CRITIC
-    ),
-    _deepfill("with BYOL features", "losses", perceptual_weight=0.1),
-    _deepfill("with style of BYOL features", "losses", style_weight=1.0),
-    _deepfill("with total variation", "losses", variation_weight=0.01),
-    Row("joint, L2 and critic", "context", "context-encoder", WHOLE),
-    Row("L2 alone", "context", "context-encoder", WHOLE, {"adversarial_weight": 0.0}),
-    Row(
-        "L1 alone", "context", "context-encoder", WHOLE,
-        {"adversarial_weight": 0.0, "reconstruction": "l1"},
-    ),
-    Row("joint, with noise input", "context", "context-encoder", WHOLE | {"noise": 100}),
-    Row(
-        "centre form, critic sees the patch", "context", "context-encoder",
-        {"form": "center", "width": 512},
+        {"adversarial_weight": 0.0, "lr": 0.0005}, LARGE, portion=0.25,
     ),
     Row(
-        "centre form, critic sees the context", "context", "context-encoder",
-        {"form": "center", "width": 512}, {"critic_sees_context": True},
+        "context encoder, centre form", "systems", "context-encoder", CENTER, NARROW, LARGE,
+        portion=0.25,
+    ),
+    Row("context encoder, any size", "systems", "context-encoder", WHOLE, NARROW, patches=True),
+    Row("GLCIC", "systems", "glcic", {"channels": 32}, {"critic_channels": 16}, blend=True),
+    Row(
+        "Shift-Net", "systems", "shift-net", {"channels": 32, "depth": 5},
+        NARROW | {"lr": 1e-3},
+    ),
+    Row("BYOL U-Net", "systems", "byol-unet", {}, {"arm": "finetuned", "lr": 1e-3}),
+    _continue("attention, corrected", "attention", branch="contextual"),
+    _continue(
+        "attention, published masking", "attention", branch="contextual", masking="published"
+    ),
+    _continue("attention, propagation off", "attention", branch="contextual", fusion=1),
+    _continue("attention, key stride 2", "attention", branch="contextual", key_stride=2),
+    _continue("no attention", "attention"),
+    _continue("no attention, another seed", "attention", another_seed=True),
+    _continue("spatial transformer", "attention", branch="transformer"),
+    _continue("appearance flow", "attention", branch="flow"),
+    _continue("reconstruction alone", "losses"),
+    _continue("reconstruction alone, another seed", "losses", another_seed=True),
+    _continue("plain L1, not discounted", "losses", discount="none"),
+    _continue("WGAN with masked penalty", "losses", adversary="wgan"),
+    _continue("standard GAN", "losses", adversary="standard"),
+    _continue("LSGAN", "losses", adversary="lsgan"),
+    _continue("WGAN, no L1 on the refined", "losses", adversary="wgan", refined_l1=False),
+    _continue("with BYOL features", "losses", perceptual_weight=0.1),
+    _continue("with style of BYOL features", "losses", style_weight=1.0),
+    _continue("with total variation", "losses", variation_weight=0.01),
+    _context("joint, L2 and critic"),
+    _context("L2 alone", adversarial_weight=0.0),
+    _context("L2 alone, another seed", True, adversarial_weight=0.0),
+    _context("L1 alone", adversarial_weight=0.0, reconstruction="l1"),
+    _context("joint, with noise input", noise=100),
+    Row(
+        "centre form, critic sees the patch", "context", "context-encoder", CENTER, NARROW, LARGE,
+        portion=0.25,
+    ),
+    Row(
+        "centre form, critic sees the context", "context", "context-encoder", CENTER,
+        NARROW | {"critic_sees_context": True}, LARGE, portion=0.25,
     ),
     _byol("random encoder", "random"),
+    _byol("random encoder, another seed", "random", True),
     _byol("frozen BYOL encoder", "frozen"),
     _byol("fine-tuned BYOL encoder", "finetuned"),
     _byol("joint, L1 on a tenth of the photographs", "joint", share=1.0, labelled=FEW),
     _byol("random encoder, all photographs", "random", share=1.0),
 )  # fmt: skip
 """Every trained row, in the order of the tables."""
+
+TWINS: Mapping[Group, tuple[str, str]] = {
+    "attention": ("no attention", "no attention, another seed"),
+    "losses": ("reconstruction alone", "reconstruction alone, another seed"),
+    "context": ("L2 alone", "L2 alone, another seed"),
+    "pretraining": ("random encoder", "random encoder, another seed"),
+}
+"""Rows that differ in nothing but the seed: a difference of that size tells nothing."""
+
+
+def find_row(name: str) -> Row:
+    """The row of a name.
+
+    Raises:
+        KeyError: there is none.
+    """
+    return {row.name: row for row in ROWS}[name]
 
 
 @dataclass(frozen=True)
@@ -210,7 +285,7 @@ CLAIMS: tuple[Claim, ...] = (
     Claim(
         "A critic that sees the context is not needed.", "S3",
         "centre form, critic sees the patch", "centre form, critic sees the context",
-        kinds=("square56",), margin=LITTLE_DB,
+        kinds=("square40",), margin=LITTLE_DB,
     ),
     Claim(
         "BYOL pre-training helps where images are few.", "S0",

@@ -16,7 +16,7 @@ import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -32,6 +32,7 @@ from restorepix.models.lab.deepfill import DeepFill
 from restorepix.models.lab.glcic import Glcic
 from restorepix.models.lab.shift_net import ShiftNet
 from restorepix.models.registry import TWO_STAGE
+from training.allocator import keep_freed_memory
 from training.byol import load_encoder_state
 from training.checkpoint import find_checkpoint
 from training.data import Batches, open_cache
@@ -68,6 +69,8 @@ class LabConfig:
     ``center``, ``blocks`` and ``region`` those of context encoders."""
     bank: int = 4096
     """Masks that are drawn, once."""
+    scale: Literal["all", "smallest"] = "all"
+    """Of the sizes that the cache has of each photograph, those that crops are cut from."""
     share: float = 1.0
     """Of the photographs that are used, spread over the cache."""
     labelled: float = 1.0
@@ -78,6 +81,8 @@ class LabConfig:
     """CPU threads."""
     bf16: bool = True
     """Autocast generators to bfloat16."""
+    decay: bool = False
+    """As ``LabTrainer.decay``."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +120,7 @@ def _start_context(
     model: nn.Module, training: Any, recipe: Recipe, _: Mapping[str, Any]
 ) -> LabTrainer:
     assert isinstance(model, ContextEncoder | AlexContextEncoder)
-    return ContextTrainer(model, training, **_common(recipe))
+    return ContextTrainer(model, training, side_px=recipe.lab.crop_px, **_common(recipe))
 
 
 def _start_glcic(
@@ -200,12 +205,51 @@ def start_run(
         recipe: system and settings.
         device: where it runs.
         extra: ``pretrained`` encoder state and ``labelled`` draw for the BYOL U-Net, ``features``
-            for perceptual terms; those that a system does not want are left alone.
+            for perceptual terms; those that a system does not want are left alone. ``start``, the
+            state of a network to go on from (``adopt_state``).
     """
+    extra = extra or {}
     torch.manual_seed(recipe.lab.seed)
     model = build_model(recipe.lab.system, recipe.model).to(device)
+    if "start" in extra:
+        adopt_state(model, extra["start"])
     system = SYSTEMS[recipe.lab.system]
-    return system.start(model, system.training(**recipe.training), recipe, extra or {})
+    trainer = system.start(model, system.training(**recipe.training), recipe, extra)
+    trainer.decay = recipe.lab.decay
+    for network in trainer.networks.values():
+        # A quarter to a third faster on a CPU (docs/systems.md), and what tensor cores want.
+        network.to(memory_format=torch.channels_last)
+    return trainer
+
+
+def adopt_state(network: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Go on from a trained network that lacks a part of this one.
+
+    Layers that the state lacks keep their random weights. A convolution that reads more channels
+    than its like in the state gets zeros for the new ones, so that the network answers as the
+    trained one did until training finds use for the new part.
+
+    Args:
+        network: changed in place.
+        state: of a network whose parts are a subset.
+
+    Raises:
+        ValueError: a tensor that this network lacks, or of a shape that does not grow into its.
+    """
+    own = network.state_dict()
+    for name, value in state.items():
+        if name not in own:
+            raise ValueError(f"{name}: the network to go on from has it, this one does not")
+        target = own[name]
+        if target.shape == value.shape:
+            target.copy_(value)
+            continue
+        grows = target.ndim == value.ndim == 4 and target.shape[1] > value.shape[1]
+        if not grows or target[:, : value.shape[1]].shape != value.shape:
+            found = f"{tuple(value.shape)}, expected {tuple(target.shape)}"
+            raise ValueError(f"{name}: it is {found} or the same with fewer input channels")
+        target.zero_()
+        target[:, : value.shape[1]].copy_(value)
 
 
 def build_bank(config: LabConfig, elements: Sequence[Mask] = ()) -> Tensor:
@@ -236,6 +280,8 @@ def open_batches(
 ) -> Draw:
     """Batches of a run by number, from ``share`` (the recipe's by default) of the photographs."""
     chosen = pick_photographs(index, config.share if share is None else share)
+    if config.scale == "smallest":
+        chosen = pick_smallest(chosen)
     batches = Batches(pixels, chosen, bank.to(pixels.device), config.batch, config.seed)
     return batches.draw
 
@@ -250,15 +296,27 @@ def pick_photographs(index: Tensor, share: float) -> Tensor:
         index: (P, 3) int64 rows: offset, height, width.
         share: in (0, 1].
     """
-    area = index[:, 1] * index[:, 2]
-    starts = torch.ones(len(index), dtype=torch.bool)
-    starts[1:] = area[1:] >= area[:-1]
+    starts = _find_starts(index)
     photograph = starts.long().cumsum(0) - 1
     # Photograph k is taken when k * share passes a whole number.
     taken = (photograph + 1).double().mul(share).floor() > photograph.double().mul(share).floor()
     if not bool(taken.any()):
         taken = photograph == 0
     return index[taken]
+
+
+def pick_smallest(index: Tensor) -> Tensor:
+    """The last row of each photograph in a cache's index, which has it at its smallest."""
+    starts = _find_starts(index)
+    return index[starts.roll(-1)]  # where the next one starts; after the last comes the first
+
+
+def _find_starts(index: Tensor) -> Tensor:
+    """(P,) bool: rows of a cache's index with which a photograph starts."""
+    area = index[:, 1] * index[:, 2]
+    starts = torch.ones(len(index), dtype=torch.bool)
+    starts[1:] = area[1:] >= area[:-1]
+    return starts
 
 
 def train(
@@ -345,6 +403,7 @@ def main() -> None:
     options = parser.parse_args()
 
     recipe = read_recipe(options.recipe)
+    keep_freed_memory()
     torch.set_num_threads(recipe.lab.threads)
     device = torch.device(options.device)
     pixels, index = open_cache(options.cache, device)

@@ -81,7 +81,7 @@ class ShiftNetTrainer(LabTrainer):
         fake = composite(predicted, image, mask)
         losses: dict[str, Tensor] = {}
         if self.critic is not None:
-            scores = self.critic(image), self.critic(fake.detach())
+            scores = self.judge(self.critic, image), self.judge(self.critic, fake.detach())
             losses["critic"] = critic_loss(*scores, "lsgan")
             step_optimizer(self.optimizers["critic"], losses["critic"])
         losses["l1"] = (predicted - image).abs().mean()
@@ -91,7 +91,7 @@ class ShiftNetTrainer(LabTrainer):
         total = losses["l1"] + self.training.guidance_weight * losses["guidance"]
         if self.critic is not None:
             with frozen(self.critic):
-                losses["adversarial"] = adversarial_loss(self.critic(fake), "lsgan")
+                losses["adversarial"] = adversarial_loss(self.judge(self.critic, fake), "lsgan")
             total = total + self.training.adversarial_weight * losses["adversarial"]
         step_optimizer(self.optimizers["generator"], total)
         return losses

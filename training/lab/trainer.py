@@ -32,6 +32,10 @@ class LabTrainer(ABC):
     draws = 1
     """Batches that a step uses."""
 
+    decay = False
+    """Whether every rate warms up and falls to zero (``scale_rate``), whatever the paper does: for
+    short runs. Some systems do so anyway."""
+
     def __init__(self, generator: nn.Module, *, steps: int, seed: int, bf16: bool) -> None:
         """Start a run of ``steps`` steps.
 
@@ -39,7 +43,8 @@ class LabTrainer(ABC):
             generator: what is trained and exported, called as ``generator(image, mask)``.
             steps: of the whole run; phases and rates are shares of it.
             seed: of all that is random in a step.
-            bf16: autocast the generator to bfloat16; critics stay in float32.
+            bf16: autocast networks to bfloat16; a Wasserstein critic, whose scores and second
+                derivatives want precision, stays in float32.
         """
         self.generator = generator.train()
         self.steps, self.seed, self.bf16 = steps, seed, bf16
@@ -62,6 +67,8 @@ class LabTrainer(ABC):
             FloatingPointError: a loss is not finite.
         """
         torch.manual_seed(self.seed * 1_000_003 + self.step)
+        if self.decay:
+            self._set_rates()
         first = self.step * self.draws
         losses = self.compute_step(lambda number: draw(first + number))
         found = {name: float(value.detach()) for name, value in losses.items()}
@@ -72,12 +79,24 @@ class LabTrainer(ABC):
         self.step += 1
         return found
 
+    def _set_rates(self) -> None:
+        for optimizer in self.optimizers.values():
+            for group in optimizer.param_groups:
+                peak = group.setdefault("peak_lr", group["lr"])
+                group["lr"] = peak * scale_rate(self.step, self.steps)
+
     @contextmanager
     def mixed(self) -> Iterator[None]:
-        """Autocast for the generator's forward pass."""
+        """Autocast for a forward pass."""
         device = next(self.generator.parameters()).device.type
         with torch.autocast(device, torch.bfloat16, enabled=self.bf16):
             yield
+
+    def judge(self, critic: nn.Module, *pictures: Tensor) -> Tensor:
+        """A critic's scores in float32, computed under autocast."""
+        with self.mixed():
+            scores: Tensor = critic(*pictures)
+        return scores.float()
 
     def save(self, folder: Path) -> None:
         """Write a checkpoint that replaces the one in ``folder`` as a whole; no pickle."""
