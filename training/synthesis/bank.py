@@ -46,8 +46,11 @@ def pack(sample: Sample) -> npt.NDArray[np.uint8]:
 
 def unpack_target(code: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """(3, ...) uint8 targets in {0, 1, 255} of the fourth channel (...) of ``pack``."""
-    levels = np.array([0, 1, IGNORE, IGNORE], np.uint8)
-    return np.stack([levels[code >> shift & 3] for shift in (0, 2, 4)])
+    targets = np.empty((3, *code.shape), np.uint8)
+    for target, shift in zip(targets, (0, 2, 4), strict=True):
+        np.multiply(code >> (shift + 1) & 1, np.uint8(IGNORE), out=target)
+        target |= code >> shift & 1
+    return targets
 
 
 @dataclass(frozen=True)
@@ -136,8 +139,8 @@ class BankBatches:
         rng = np.random.default_rng([self._seed, step])
         size = self._crop_px
         room = self._samples.shape[1] - size + 1
-        images = np.empty((self._batch, size, size, 3), np.float32)
-        codes = np.empty((self._batch, size, size), np.uint8)
+        crops = np.empty((self._batch, size, size, 4), np.uint8)
+        gains = np.empty((self._batch, 1, 1, 3), np.float32)
         for place in range(self._batch):
             sample = self._samples[self._choose(step * self._batch + place)]
             top, left = rng.integers(0, room, 2)
@@ -145,13 +148,12 @@ class BankBatches:
             # Writing stays readable: mirrored letters belong to a photograph itself.
             if rng.random() < 0.5 and not (crop[..., 3] >> 2).any():
                 crop = crop[:, ::-1]
-            gain = rng.uniform(0.85, 1.12) * rng.uniform(0.95, 1.05, 3).astype(np.float32)
-            images[place] = crop[..., :3] * (gain / np.float32(127.5)).astype(np.float32)
-            codes[place] = crop[..., 3]
-        np.minimum(images, 2, out=images)
-        images -= 1
-        targets = np.ascontiguousarray(unpack_target(codes).swapaxes(0, 1))
-        return torch.from_numpy(images).permute(0, 3, 1, 2), torch.from_numpy(targets)
+            crops[place] = crop
+            gains[place] = rng.uniform(0.85, 1.12) * rng.uniform(0.95, 1.05, 3)
+        images = torch.from_numpy(crops)[..., :3] * torch.from_numpy(gains / np.float32(127.5))
+        images = images.clamp_(max=2).sub_(1)
+        targets = np.ascontiguousarray(unpack_target(crops[..., 3]).swapaxes(0, 1))
+        return images.permute(0, 3, 1, 2), torch.from_numpy(targets)
 
     def follow(self, start: int) -> Iterator[tuple[Tensor, Tensor]]:
         """The batches from a step on."""
