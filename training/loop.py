@@ -15,9 +15,10 @@ import math
 import sys
 import time
 import tomllib
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -26,10 +27,17 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from restorepix.models.generator import Generator, GeneratorConfig
+from training.adversarial import (
+    CriticConfig,
+    HoleCritic,
+    blend_gradients,
+    critic_loss,
+    generator_loss,
+)
 from training.checkpoint import find_checkpoint, load_checkpoint, save_checkpoint
 from training.data import Batches, open_cache
 from training.losses import hole_l1, hole_log_mse
-from training.masks import Mask, build_mask_bank, find_fonts
+from training.masks import TRAINING_MIX, Mask, build_mask_bank, find_fonts
 from training.muon import Muon
 from training.parallel import Processes, join_processes, leave_processes
 
@@ -48,6 +56,8 @@ class TrainConfig:
     """Masks in the bank."""
     thin_share: float = 0.0
     """Thin kinds are repeated until they cover a share between 0 and this; 0 draws them once."""
+    mix: Mapping[str, float] = field(default_factory=lambda: dict(TRAINING_MIX))
+    """Share of each kind of mask in the bank; the table ``[train.mix]`` of a recipe."""
     optimizer: str = "adamw"
     """``adamw``, or ``muon`` for the inner convolutions with AdamW for stems, heads and biases."""
     lr: float = 1e-3
@@ -80,23 +90,28 @@ class TrainConfig:
     """Compile the step (needs a C++ compiler on a CPU); eager was as fast on Zen 5."""
 
 
-def read_recipe(path: Path) -> tuple[TrainConfig, GeneratorConfig]:
-    """The ``[train]`` and ``[generator]`` tables of a recipe.
+def read_recipe(path: Path) -> tuple[TrainConfig, GeneratorConfig, CriticConfig | None]:
+    """The ``[train]``, ``[generator]`` and ``[critic]`` tables of a recipe; no critic without one.
 
     Raises:
         ValueError: an unknown table or key, naming it.
     """
     tables: dict[str, Any] = tomllib.loads(path.read_text("utf-8"))
-    if strange := set(tables) - {"data", "train", "generator"}:
+    if strange := set(tables) - {"data", "train", "generator", "critic"}:
         msg = f"{path}: unknown tables: {', '.join(sorted(strange))}"
         raise ValueError(msg)
-    for table, known in (("train", TrainConfig), ("generator", GeneratorConfig)):
-        unknown = set(tables.get(table, {})) - {field.name for field in fields(known)}
+    known_tables = {"train": TrainConfig, "generator": GeneratorConfig, "critic": CriticConfig}
+    for table, known in known_tables.items():
+        unknown = set(tables.get(table, {})) - {known_field.name for known_field in fields(known)}
         if unknown:
             msg = f"{path}: unknown keys in [{table}]: {', '.join(sorted(unknown))}"
             raise ValueError(msg)
+    if strange := set(tables["train"].get("mix", {})) - set(TRAINING_MIX):
+        msg = f"{path}: unknown kinds of masks in [train.mix]: {', '.join(sorted(strange))}"
+        raise ValueError(msg)
     generator = GeneratorConfig.from_mapping(tables.get("generator", {}))
-    return TrainConfig(**tables["train"]), generator
+    critic = CriticConfig(**tables["critic"]) if "critic" in tables else None
+    return TrainConfig(**tables["train"]), generator, critic
 
 
 def learning_rate(config: TrainConfig, step: int) -> float:
@@ -135,8 +150,21 @@ def build_optimizers(model: torch.nn.Module, train: TrainConfig) -> list[torch.o
     return optimizers
 
 
+class Losses(NamedTuple):
+    """What one forward pass gives."""
+
+    total: Tensor
+    """Scalar to minimise."""
+    refined: Tensor
+    """Scalar hole L1 of the refined output, for the log."""
+    coarse: Tensor
+    """The same of the coarse output."""
+    prediction: Tensor
+    """(B, 3, H, W) float32, the refined output."""
+
+
 class Trainer:
-    """The state of a run: model, its moving average, optimizer, and the step reached."""
+    """The state of a run: model, its moving average, critic, optimizers, and the step reached."""
 
     def __init__(
         self,
@@ -144,6 +172,7 @@ class Trainer:
         generator: GeneratorConfig,
         device: torch.device,
         processes: Processes | None = None,
+        critic: CriticConfig | None = None,
     ) -> None:
         """Build a fresh run; ``load`` or ``start_from`` put earlier state into it.
 
@@ -152,6 +181,7 @@ class Trainer:
             generator: its network.
             device: where to train.
             processes: those that share each batch; None for this one alone.
+            critic: adds an adversarial loss (``training.adversarial``); None trains without.
         """
         torch.manual_seed(train.seed)
         self.config = train
@@ -160,22 +190,48 @@ class Trainer:
         self.model = model.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
         self.average = copy.deepcopy(self.model).eval()
         self.optimizers = build_optimizers(self.model, train)
+        self.judging = critic
+        self.critic: HoleCritic | None = None
+        if critic is not None:
+            self.critic = HoleCritic(critic.channels).to(device)
+            self.optimizers.append(
+                torch.optim.AdamW(
+                    [{"params": list(self.critic.parameters()), "peak": critic.lr}],
+                    lr=critic.lr, betas=(0.5, 0.99), weight_decay=train.weight_decay,
+                )
+            )  # fmt: skip
         self.step = 0
         self._attends = generator.attention
         self.processes = processes or Processes()
         self._called = self.processes.wrap(self.model, device)
-        self._loss = torch.compile(self._compute_loss) if train.compile else self._compute_loss
+        compute = self._compute_losses
+        self._losses = torch.compile(compute) if train.compile else compute
 
-    def _compute_loss(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _compute_losses(self, image: Tensor, mask: Tensor) -> Losses:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.bf16):
             stages = self._called(image, mask)
-        refined = hole_l1(stages.refined.float(), image, mask)
-        coarse = hole_l1(stages.coarse.float(), image, mask)
-        loss = refined + self.config.coarse_weight * coarse
+        refined = stages.refined.float()
+        refined_l1 = hole_l1(refined, image, mask)
+        coarse_l1 = hole_l1(stages.coarse.float(), image, mask)
+        loss = refined_l1 + self.config.coarse_weight * coarse_l1
         if self.config.log_mse_weight:
-            log_mse = hole_log_mse(stages.refined.float(), image, mask)
-            loss = loss + self.config.log_mse_weight * log_mse
-        return loss, refined.detach(), coarse.detach()
+            loss = loss + self.config.log_mse_weight * hole_log_mse(refined, image, mask)
+        return Losses(loss, refined_l1.detach(), coarse_l1.detach(), refined)
+
+    def _judge(self, refined: Tensor, image: Tensor, mask: Tensor) -> Tensor:
+        """Teach the critic one step; returns its gradient on the prediction."""
+        critic, config = self.critic, self.judging
+        assert critic is not None
+        assert config is not None
+        painted = torch.where(mask > 0, refined.detach(), image).requires_grad_()
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.bf16):
+            critic.train()
+            critic_loss(critic, painted, image, mask).backward()  # type: ignore[no-untyped-call]
+            self.processes.average_gradients(critic)
+            critic.eval()  # the power iteration rests, so that both pictures meet the same weights
+            verdict = generator_loss(critic, painted, image, mask, config.matching)
+        (pull,) = torch.autograd.grad(verdict, painted)
+        return pull * mask
 
     def take_step(self, image: Tensor, mask: Tensor) -> tuple[float, float]:
         """One optimizer step on this process's share of a batch.
@@ -193,12 +249,19 @@ class Trainer:
             for group in optimizer.param_groups:
                 group["lr"] = share * group["peak"]
         image = image.contiguous(memory_format=torch.channels_last)
-        loss, refined, coarse = self._loss(image, mask)
-        if not bool(torch.isfinite(loss)):
-            msg = f"loss is {loss.item()} at step {self.step}; lower the learning rate"
+        losses = self._losses(image, mask)
+        if not bool(torch.isfinite(losses.total)):
+            msg = f"loss is {losses.total.item()} at step {self.step}; lower the learning rate"
             raise FloatingPointError(msg)
-        self.model.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)
+        if self.judging is not None:
+            pull = self._judge(losses.prediction, image, mask)
+            grown = min(1.0, self.step / max(1, self.judging.ramp))
+            losses.prediction.register_hook(
+                lambda gradient: blend_gradients(gradient, pull, grown * self.judging.share)
+            )
+        losses.total.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
         for optimizer in self.optimizers:
             optimizer.step()
@@ -207,7 +270,7 @@ class Trainer:
             averages = list(self.average.parameters())
             torch._foreach_lerp_(averages, list(self.model.parameters()), 1 - decay)
         self.step += 1
-        return refined.item(), coarse.item()
+        return losses.refined.item(), losses.coarse.item()
 
     def save(self, folder: Path) -> None:
         """Write a checkpoint that replaces the one in ``folder`` as a whole."""
@@ -216,18 +279,24 @@ class Trainer:
             "train": asdict(self.config),
             "generator": asdict(self.model.config),
         }
-        parameters = dict(self.model.named_parameters())
-        save_checkpoint(folder, self._networks, self.optimizers, parameters, about)
+        save_checkpoint(folder, self._networks, self.optimizers, self._parameters, about)
 
     def load(self, folder: Path) -> None:
         """Continue from a checkpoint that ``save`` wrote."""
-        parameters = dict(self.model.named_parameters())
-        about = load_checkpoint(folder, self._networks, self.optimizers, parameters)
+        about = load_checkpoint(folder, self._networks, self.optimizers, self._parameters)
         self.step = about["step"]
 
     @property
     def _networks(self) -> dict[str, torch.nn.Module]:
-        return {"model": self.model, "ema": self.average}
+        networks: dict[str, torch.nn.Module] = {"model": self.model, "ema": self.average}
+        return networks if self.critic is None else {**networks, "critic": self.critic}
+
+    @property
+    def _parameters(self) -> dict[str, torch.nn.Parameter]:
+        named = dict(self.model.named_parameters())
+        if self.critic is not None:
+            named |= {f"critic.{name}": item for name, item in self.critic.named_parameters()}
+        return named
 
     def start_from(self, weights: Path) -> None:
         """Take initial weights from a safetensors file of the same architecture."""
@@ -259,10 +328,10 @@ def main() -> None:
     parser.add_argument("--save-every", type=float, default=180, help="seconds")
     options = parser.parse_args()
 
-    train, generator = read_recipe(options.recipe)
+    train, generator, critic = read_recipe(options.recipe)
     torch.set_num_threads(train.threads)
     processes, device = join_processes(torch.device(options.device))
-    trainer = Trainer(train, generator, device, processes)
+    trainer = Trainer(train, generator, device, processes, critic)
     checkpoint = options.run / "checkpoint"
     if found := find_checkpoint(options.run):
         trainer.load(found)
@@ -271,7 +340,7 @@ def main() -> None:
     processes.check_equal(trainer.step, "the step reached", device)
     pixels, index = open_cache(options.cache, device)
     bank = build_mask_bank(
-        train.crop_px, train.masks, train.seed,
+        train.crop_px, train.masks, train.seed, mix=train.mix,
         fonts=find_fonts(), elements=read_elements(options.elements), thin_share=train.thin_share,
     )  # fmt: skip
     batches = Batches(

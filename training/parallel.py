@@ -41,6 +41,15 @@ class Processes:
         # A branch that has not joined yet has no gradients.
         return DistributedDataParallel(model, device_ids=ids, find_unused_parameters=True)
 
+    def average_gradients(self, module: nn.Module) -> None:
+        """Average the gradients of a module that ``wrap`` did not; every process has to call."""
+        if self.count == 1:
+            return
+        for parameter in module.parameters():
+            if parameter.grad is not None:
+                dist.all_reduce(parameter.grad)
+                parameter.grad.div_(self.count)
+
     def average(self, values: list[float], device: torch.device) -> list[float]:
         """The mean of each value over all processes; every process has to call."""
         if self.count == 1:

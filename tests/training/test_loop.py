@@ -17,6 +17,7 @@ import torch
 from restorepix.errors import WeightsError
 from restorepix.models.generator import GeneratorConfig
 from restorepix.models.loading import find_weights, load_generator
+from training.adversarial import CriticConfig
 from training.data import Batches
 from training.export import export_weights
 from training.loop import TrainConfig, Trainer, learning_rate, read_recipe
@@ -164,3 +165,33 @@ def test_a_killed_process_leaves_a_checkpoint_that_continues(tmp_path):
     assert reached > 0
     subprocess.run([*command, "60", "--minutes", "0.03"], cwd=root, check=True)
     assert json.loads(states[0].read_text())["step"] > 0
+
+
+JUDGED = CriticConfig(channels=(4, 4, 4, 4), ramp=4)
+
+
+def test_a_resumed_run_with_a_critic_equals_an_uninterrupted_one_bit_for_bit(tmp_path):
+    whole = Trainer(CONFIG, TINY, CPU, critic=JUDGED)
+    losses = train(whole, 8)
+    first = Trainer(CONFIG, TINY, CPU, critic=JUDGED)
+    train(first, 5)
+    first.save(tmp_path / "checkpoint")
+    second = Trainer(CONFIG, TINY, CPU, critic=JUDGED)
+    second.load(tmp_path / "checkpoint")
+    assert train(second, 8) == losses[5:]
+    for ours, theirs in ((second.model, whole.model), (second.critic, whole.critic)):
+        for name, tensor in theirs.state_dict().items():
+            assert torch.equal(ours.state_dict()[name], tensor), name
+
+
+def test_a_critic_changes_what_the_generator_learns_only_once_it_has_grown():
+    alone = Trainer(CONFIG, TINY, CPU)
+    judged = Trainer(CONFIG, TINY, CPU, critic=JUDGED)
+    judged.model.load_state_dict(alone.model.state_dict())
+    assert train(alone, 1) == train(judged, 1)
+    for name, tensor in alone.model.state_dict().items():
+        assert torch.equal(judged.model.state_dict()[name], tensor), name
+    train(alone, 4)
+    train(judged, 4)
+    ours, theirs = judged.model.state_dict(), alone.model.state_dict()
+    assert any(not torch.equal(ours[name], theirs[name]) for name in theirs)
