@@ -1,12 +1,18 @@
 """Panoptic maps and quality, ResNet-50, and segmentation that learns."""
 
+import json
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from restorepix.models.detector import Detector, DetectorConfig
 from restorepix.models.encoder import EncoderConfig
 from restorepix.models.lab.resnet import ResNetSegmenter
+from training.lab import segmentation
 from training.lab.panoptic import VOID, average_quality, build_panoptic, panoptic_quality
 from training.lab.segmentation import (
     DAMAGE,
@@ -16,6 +22,7 @@ from training.lab.segmentation import (
     evaluate,
     flatten_targets,
     list_held_out_damage,
+    read_recipe,
 )
 from training.voc import collate
 
@@ -146,3 +153,62 @@ def test_held_out_damage_is_seeded_and_has_every_class():
     found = {int(value) for _, labels in first for value in np.unique(labels)}
     assert found <= {*range(DAMAGE), 255}
     assert len(found & {1, 2, 3}) >= 2
+
+
+RECIPES = Path(__file__).parents[2] / "training" / "recipes" / "lab" / "segmentation"
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.toml")), ids=lambda path: path.stem)
+def test_recipes_are_read_and_a_random_encoder_moves_at_the_full_rate(path):
+    recipe = read_recipe(path)
+    assert recipe.classes == (21 if recipe.data == "voc" else 4)
+    assert recipe.build_training(pretrained=False).encoder_lr_scale == 1
+    if recipe.backbone == "encoder":
+        assert recipe.build_training(pretrained=True).encoder_lr_scale == 0.1
+
+
+def test_recipes_that_mean_nothing_are_refused(tmp_path):
+    path = tmp_path / "bad.toml"
+    for text, word in (
+        ("[segmentation]\nsteps = 1", "lacks data"),
+        ('[segmentation]\ndata = "coco"\nsteps = 1', "coco"),
+        ('[segmentation]\ndata = "voc"\nsteps = 1\nspeed = 2', "speed"),
+        ('[segmentation]\ndata = "voc"\nsteps = 1\n[lab]', "lab"),
+    ):
+        path.write_text(text)
+        with pytest.raises(ValueError, match=word):
+            read_recipe(path)
+
+
+def write_voc(root, count=3):
+    rng = np.random.default_rng(0)
+    for folder in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
+        (root / folder).mkdir(parents=True)
+    names = [f"2012_{number:06d}" for number in range(count)]
+    for name in names:
+        image = rng.integers(0, 256, (70, 90, 3)).astype(np.uint8)
+        Image.fromarray(image).save(root / "JPEGImages" / f"{name}.jpg")
+        labels = np.zeros((70, 90), np.uint8)
+        labels[20:50, 30:60] = 7
+        labels[19] = 255
+        palette = Image.fromarray(labels, "P")
+        palette.putpalette([0, 0, 0] * 256)
+        palette.save(root / "SegmentationClass" / f"{name}.png")
+    for split in ("train", "val"):
+        (root / "ImageSets" / "Segmentation" / f"{split}.txt").write_text("\n".join(names))
+
+
+def test_the_voc_recipe_runs_from_its_command(tmp_path, monkeypatch, capsys):
+    write_voc(tmp_path / "voc")
+    recipe = tmp_path / "voc.toml"
+    recipe.write_text('[segmentation]\ndata = "voc"\nsteps = 2\nbatch = 2\ncrop_px = 64\n')
+    command = ["segmentation", str(recipe), "--run", str(tmp_path / "run")]
+    monkeypatch.setattr(sys, "argv", [*command, "--voc", str(tmp_path / "voc")])
+    segmentation.main()
+    scores = json.loads(capsys.readouterr().out)
+    assert scores["step"] == 2
+    assert 0 <= scores["miou"] <= 1
+    monkeypatch.setattr(sys, "argv", [*command, "--cache", str(tmp_path)])
+    with pytest.raises(SystemExit):
+        segmentation.main()
+    assert "is for voc" in capsys.readouterr().err

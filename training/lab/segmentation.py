@@ -3,9 +3,10 @@
 The founding document's recipe, corrected: BYOL pre-training, then fine-tuning on labels, the
 encoder at a tenth of the rate; pictures and labels move together; 255 counts neither way.
 
-Run: ``python -m training.lab.segmentation --voc VOCdevkit/VOC2012 --run runs/voc`` or ``--cache
-runs/cache`` for damage (classes none, scratch, text, watermark) painted on photographs;
-``--backbone resnet50`` for the other backbone, ``--encoder FILE`` for pre-trained weights.
+Run: ``python -m training.lab.segmentation RECIPE --run runs/voc`` with a recipe of
+training/recipes/lab/segmentation, and ``--voc VOCdevkit/VOC2012`` or, for damage painted on
+photographs (classes none, scratch, text, watermark), ``--cache runs/cache``; ``--encoder FILE`` for
+pre-trained weights.
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ import argparse
 import json
 import math
 import sys
+import tomllib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -38,7 +41,9 @@ from training.synthesis.sample import (
     open_library,
     synthesise,
 )
+from training.validation import list_validation, read_square
 from training.voc import (
+    CLASSES,
     IGNORE,
     VocPhotos,
     collate,
@@ -66,6 +71,58 @@ class SegmentationTraining:
     """Of the encoder's rate beside the decoder's; 1 for an encoder that was not pre-trained."""
     weight_decay: float = 1e-4
     """Decoupled decay."""
+
+
+@dataclass(frozen=True)
+class SegmentationRecipe:
+    """One run; every field is read from the recipe's ``[segmentation]`` table."""
+
+    data: Literal["voc", "damage"]
+    """Which data it is for: ``--voc`` or ``--cache`` says where they are."""
+    steps: int
+    """Steps of the network."""
+    backbone: Literal["encoder", "resnet50"] = "encoder"
+    """The package's own encoder, or ResNet-50."""
+    batch: int = 32
+    """Samples a step."""
+    crop_px: int = 224
+    """Side of the training crops; VOC is validated on the middle 224 px of 256."""
+    lr: float = 1e-3
+    """As ``SegmentationTraining``."""
+    encoder_lr_scale: float = 0.1
+    """As ``SegmentationTraining``; without pre-trained weights it is 1, whatever stands here."""
+    weight_decay: float = 1e-4
+    """As ``SegmentationTraining``."""
+    seed: int = 1
+    """Of initial weights and batches."""
+
+    @property
+    def classes(self) -> int:
+        """How many classes its data have."""
+        return CLASSES if self.data == "voc" else DAMAGE
+
+    def build_training(self, pretrained: bool) -> SegmentationTraining:
+        """The rates, for an encoder that was pre-trained or one that was not."""
+        scale = self.encoder_lr_scale if pretrained else 1.0
+        return SegmentationTraining(self.lr, scale, self.weight_decay)
+
+
+def read_recipe(path: Path) -> SegmentationRecipe:
+    """The ``[segmentation]`` table of a recipe.
+
+    Raises:
+        ValueError: another table, an unknown or a missing key, or data of another name.
+    """
+    tables: dict[str, Any] = tomllib.loads(path.read_text("utf-8"))
+    table: dict[str, Any] = tables.pop("segmentation", {})
+    known = {item.name for item in fields(SegmentationRecipe)}
+    if strange := [*tables, *(set(table) - known)]:
+        raise ValueError(f"{path}: unknown tables or keys: {', '.join(sorted(strange))}")
+    if missing := {"data", "steps"} - set(table):
+        raise ValueError(f"{path}: [segmentation] lacks {', '.join(sorted(missing))}")
+    if table["data"] not in ("voc", "damage"):
+        raise ValueError(f"{path}: data must be voc or damage, found {table['data']!r}")
+    return SegmentationRecipe(**table)
 
 
 class SegmentationTrainer(LabTrainer):
@@ -210,42 +267,38 @@ def evaluate(
 def main() -> None:
     """Train and evaluate from the command line; the scores go to standard output."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("recipe", type=Path)
     data = parser.add_mutually_exclusive_group(required=True)
     data.add_argument("--voc", type=Path, help="folder such as VOCdevkit/VOC2012")
     data.add_argument("--cache", type=Path, help="folder of training.data: painted damage")
     parser.add_argument("--run", type=Path, required=True)
-    parser.add_argument("--backbone", default="encoder", choices=("encoder", "resnet50"))
     parser.add_argument("--encoder", type=Path, help="encoder.safetensors of training.byol")
     parser.add_argument("--elements", type=Path, help="folder of damage elements")
     parser.add_argument("--validation", type=Path, help="data folder, for damage: held-out photos")
-    parser.add_argument("--steps", type=int, default=2000)
-    parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--crop", type=int, default=224)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--minutes", type=float, default=math.inf)
+    parser.add_argument("--minutes", type=float, default=math.inf, help="stop after this long")
     options = parser.parse_args()
-    classes = 21 if options.voc else DAMAGE
-    torch.manual_seed(options.seed)
-    network = build_network(options.backbone, classes, options.encoder)
-    training = SegmentationTraining(encoder_lr_scale=0.1 if options.encoder else 1.0)
-    trainer = SegmentationTrainer(network, training, steps=options.steps, seed=options.seed)
+    recipe = read_recipe(options.recipe)
+    if (recipe.data == "voc") != bool(options.voc):
+        parser.error(f"{options.recipe} is for {recipe.data}: pass --voc or --cache as it needs")
+    torch.manual_seed(recipe.seed)
+    network = build_network(recipe.backbone, recipe.classes, options.encoder)
+    training = recipe.build_training(options.encoder is not None)
+    trainer = SegmentationTrainer(network, training, steps=recipe.steps, seed=recipe.seed)
     cases: list[Labelled] = []
     if options.voc:
-        draw = draw_voc(VocPhotos(options.voc), options.crop, options.batch, options.seed)
+        draw = draw_voc(VocPhotos(options.voc), recipe.crop_px, recipe.batch, recipe.seed)
         held_out = VocPhotos(options.voc, "val")
         cases = [crop_for_validation(*held_out.read(name)) for name in held_out.names()]
     else:
         library = open_library(options.elements, held_out=False)
         source = PhotoSource.open(options.cache)
-        draw = draw_damage(source, library, options.crop, options.batch, options.seed)
+        draw = draw_damage(source, library, recipe.crop_px, recipe.batch, recipe.seed)
         if options.validation:
-            from training.validation import list_validation, read_square
-
             truths = [read_square(path) for path in list_validation(options.validation, 60)]
-            cases = list_held_out_damage(truths, options.elements, options.seed)
+            cases = list_held_out_damage(truths, options.elements, recipe.seed)
     train(trainer, draw, options.run, minutes=options.minutes)
     if cases:
-        miou, quality = evaluate(network.eval(), cases, classes)
+        miou, quality = evaluate(network.eval(), cases, recipe.classes)
         line = {"step": trainer.step, "miou": round(miou, 4), "pq": round(quality, 4)}
         sys.stdout.write(json.dumps(line) + "\n")
 
