@@ -191,6 +191,8 @@ class RestoreOptions:
     grain: str = "auto"
     """``auto`` gives repaired pixels the grain of their surround, where it has any; ``off`` leaves
     them as smooth as the network paints them."""
+    show_attention: Path | None = None
+    """A folder for pictures of where each hole took its content from."""
     threads: int | None = None
     """Windows of one photograph that a CPU repaints at a time, or None for what is left of the
     cores by ``jobs``."""

@@ -300,7 +300,17 @@ def build_repair(options: RestoreOptions) -> Repair:
     Raises:
         WeightsError: weights are missing, damaged or of another architecture.
         DeviceError: the device was named and is not there.
+        UsageError: attention is to be shown, and the weights have none that runs.
     """
+    repair = _build_repair(options)
+    if options.show_attention is None:
+        return repair
+    from restorepix.flow import AttentionRepair
+
+    return AttentionRepair(repair, options)
+
+
+def _build_repair(options: RestoreOptions) -> Repair:
     if options.detect is None:
         return MaskRepair(load_network(options), options)
     from restorepix.detect.repair import DetectRepair, build_finder

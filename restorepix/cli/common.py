@@ -392,6 +392,17 @@ AsJson = Annotated[
         rich_help_panel=REPORT,
     ),
 ]
+ShowAttention = Annotated[
+    Path | None,
+    typer.Option(
+        "--show-attention",
+        metavar="DIR",
+        help="Draw where each hole took its content from, one picture a photograph "
+        "(docs/how-it-works.md). Needs a model whose attention runs.",
+        rich_help_panel=REPORT,
+        show_default=False,
+    ),
+]
 ReportPage = Annotated[
     Path | None,
     typer.Option(

@@ -154,3 +154,28 @@ class ContextualAttention(nn.Module):
         """(B, C, H, W) features and (B, 1, H, W) mask in {0, 1} -> attended (B, C, H, W)."""
         scale = self.log_scale.exp().clamp(max=200.0).to(features.dtype)
         return attend_hole(features, self.match(features), mask, scale, block)
+
+    def find_offsets(self, features: Tensor, mask: Tensor) -> Tensor:
+        """How far away each cell that touches the hole finds the cell that it weighs most.
+
+        Args:
+            features: (B, ``channels``, H, W) float, H and W even.
+            mask: (B, 1, H, W) float in {0, 1}, 1 = hole.
+
+        Returns:
+            (B, 2, H/2, W/2) float32 rows and columns to go, in cells of the half grid; NaN at
+            cells that do not touch the hole, and everywhere in a sample without a valid cell.
+        """
+        columns = features.shape[-1] // 2
+        need, valid = find_cells(mask)
+        matches, _ = extract_patches(features, self.match(features))
+        offsets = features.new_full((*need.shape, 2), math.nan, dtype=torch.float32)
+        for index in range(len(features)):
+            cells = need[index].nonzero().squeeze(1)
+            if len(cells) == 0 or not bool(valid[index].any()):
+                continue
+            scores = (matches[index, cells] @ matches[index].T).float()
+            best = scores.masked_fill(~valid[index], -math.inf).argmax(dim=1)
+            rows = best // columns - cells // columns
+            offsets[index, cells] = torch.stack([rows, best % columns - cells % columns], 1).float()
+        return offsets.transpose(1, 2).reshape(len(features), 2, -1, columns)
