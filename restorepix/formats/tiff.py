@@ -2,9 +2,9 @@
 
 No library writes back a TIFF file with everything it holds: Pillow and OpenCV reduce layouts they
 do not know and drop tags, tifffile writes new files. Here the original's bytes stay where they
-are; a touched strip is overwritten in place when its new bytes fit, else put at the end, and only
-StripOffsets and StripByteCounts are changed. So untouched pages, infrared planes, maker notes,
-private tags and whatever else a scanner left are the same bytes at the same offsets.
+are; touched strips are packed into the room that they had, what does not fit is put at the end,
+and only StripOffsets and StripByteCounts are changed. So untouched pages, infrared planes, maker
+notes, private tags and whatever else a scanner left are the same bytes at the same offsets.
 
 JPEG-compressed pages cannot keep known pixels when encoded again. A page that is repaired becomes
 Deflate-compressed, with exactly the pixels that decoding gave (``lossless-rewrite``); its old data
@@ -280,6 +280,7 @@ def write_tiff(
     """
     stored: list[_Stored] = photo.extra["tiff"]
     patcher = TiffPatcher(photo.source, name)
+    original = TiffFile(photo.source, name)
     shared = _find_shared([one.layout for one in stored])
     rewritten = False
     for one, page, pixels, mask in zip(stored, photo.pages, repaired, masks, strict=True):
@@ -292,7 +293,7 @@ def write_tiff(
             _rewrite_page(patcher, one, colors, hole)
             rewritten = True
         else:
-            _patch_page(patcher, one, colors, hole, shared)
+            _patch_page(patcher, one, colors, hole, original, shared)
     return Encoded(bytes(patcher.data), "lossless-rewrite" if rewritten else "exact")
 
 
@@ -350,16 +351,32 @@ def _patch_page(
     stored: _Stored,
     colors: npt.NDArray[Any],
     hole: BoolMask,
+    original: TiffFile,
     shared: set[tuple[int, int]],
 ) -> None:
-    """Replace the strips and tiles that the hole touches."""
+    """Replace the strips and tiles that the hole touches.
+
+    Args:
+        patcher: the new file.
+        stored: the page.
+        colors: ``(H, W, C)`` of the page, as in its pixels, not oriented.
+        hole: ``(H, W)`` bool of the page, not oriented.
+        original: where strips are read: in the new file they may be overwritten already.
+        shared: strips that are never overwritten.
+    """
     layout = stored.layout
     offsets, counts = list(layout.grid.offsets), list(layout.grid.counts)
-    for chunk in layout.chunks():
-        if chunk.channels.start >= layout.color_channels or not hole[chunk.part].any():
-            continue
-        start, size = offsets[chunk.number], counts[chunk.number]
-        if _is_plain(layout) and (start, size) not in shared:
+    touched = [
+        chunk
+        for chunk in layout.chunks()
+        if chunk.channels.start < layout.color_channels and hole[chunk.part].any()
+    ]
+    touched.sort(key=lambda chunk: offsets[chunk.number])
+    spans = [(offsets[chunk.number], counts[chunk.number]) for chunk in touched]
+    room = _Room(patcher, [span for span in spans if span not in shared])
+    for chunk, (start, size) in zip(touched, spans, strict=True):
+        is_shared = (start, size) in shared
+        if _is_plain(layout) and not is_shared:
             # Uncompressed pages often are one strip, of which three copies would be made below.
             samples = np.frombuffer(
                 patcher.data,
@@ -370,23 +387,63 @@ def _patch_page(
             _fill_chunk(stored, chunk, samples[: chunk.height, : chunk.width], colors, hole)
             del samples  # lest the file cannot grow
             continue
-        decoded = np.array(_decode_chunk(patcher, layout, chunk))
+        decoded = np.array(_decode_chunk(original, layout, chunk))
         _fill_chunk(stored, chunk, decoded[: chunk.height, : chunk.width], colors, hole)
         padding = b""
         if layout.bits < 8:
-            content = bytes(patcher.data[start : start + size])
+            content = bytes(original.data[start : start + size])
             plain = codecs.decompress(content, layout.compression, chunk.rows, layout.row_bytes)
             padding = bytes(plain)
         content = _encode_chunk(layout, decoded, patcher.order, padding)
-        if len(content) > size or (start, size) in shared:
-            offsets[chunk.number] = patcher.append(content)
-            counts[chunk.number] = len(content)
-            continue
-        patcher.data[start : start + len(content)] = content
-        if layout.compression != codecs.NONE:
+        if layout.compression == codecs.NONE and not is_shared:
             # An uncompressed strip may be longer than its rows need, and stays so.
-            counts[chunk.number] = len(content)
+            patcher.data[start : start + len(content)] = content
+            continue
+        place = None if is_shared else room.take(start, len(content))
+        if place is None:
+            place = patcher.append(content)
+        else:
+            patcher.data[place : place + len(content)] = content
+        offsets[chunk.number], counts[chunk.number] = place, len(content)
     _store_places(patcher, layout, offsets, counts)
+
+
+class _Room:
+    """Hands out the room of touched strips again.
+
+    New strips often are a little longer than the old ones. Where neighbours are touched too, they
+    share their room, so that a file does not grow by all of them; the end of the file gives way.
+    """
+
+    def __init__(self, patcher: TiffPatcher, spans: list[tuple[int, int]]) -> None:
+        """Take offset and bytes of touched strips, in order, none of which overlap."""
+        self._patcher = patcher
+        self._ends: dict[int, int] = {}
+        """From the start of each strip to the end of the last one without a gap between."""
+        for start, size in reversed(spans):
+            self._ends[start] = self._ends.get(start + size, start + size)
+        self._at, self._end = 0, 0
+
+    def take(self, start: int, size: int) -> int | None:
+        """Return a place for the new bytes of a strip, or None where there is none.
+
+        Args:
+            start: where its old bytes stand; not before those of any strip that was asked for.
+            size: of the new bytes.
+
+        Raises:
+            UnsupportedError: a classic TIFF file would grow beyond 4 GiB.
+        """
+        if start >= self._end:
+            self._at, self._end = start, self._ends[start]
+        missing = self._at + size - self._end
+        if missing > 0 and self._end == len(self._patcher.data):
+            self._patcher.append(bytes(missing))
+            self._end = len(self._patcher.data)
+        elif missing > 0:
+            return None
+        self._at += size
+        return self._at - size
 
 
 def _is_plain(layout: Layout) -> bool:

@@ -214,16 +214,67 @@ def test_only_touched_strips_change():
     assert changed.max() < start + (3 * 50 + 9) * 6
 
 
-def test_compressed_file_keeps_its_bytes_and_grows_at_the_end():
-    samples = picture(64, 50, 3)
-    data = write_file(samples, rowsperstrip=8, photometric="rgb", compression="zlib")
+def list_strips(data):
+    """Return (offset, bytes) of the first page's strips."""
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        page = file.pages[0]
+        return list(zip(page.dataoffsets, page.databytecounts, strict=True))
+
+
+def fill_with_noise(data, top, bottom):
+    """Return a file whose rows from ``top`` to ``bottom`` are repaired by what packs badly."""
     photo = read_photo(data, "a.tif")
-    mask = np.zeros((64, 50), bool)
-    mask[17:30, 3:40] = True
-    after = write_photo(photo, [repair(photo.pages[0], mask)], [mask], name="a.tif").data
+    (page,) = photo.pages
+    mask = np.zeros((page.height, page.width), bool)
+    mask[top:bottom, 3:40] = True
+    after = write_photo(photo, [repair(page, mask)], [mask], name="a.tif").data
+    verify_photo(data, after, [mask], name="a.tif")
+    return after
+
+
+@pytest.mark.parametrize("compression", ["zlib", "lzw"])
+def test_compressed_file_changes_only_in_touched_strips_and_grows_at_the_end(compression):
+    data = build_strips(8, compression)
+    after = fill_with_noise(data, 17, 30)
     changed = np.frombuffer(data, np.uint8) != np.frombuffer(after[: len(data)], np.uint8)
+    for start, size in list_strips(data)[2:4]:
+        changed[start : start + size] = False
     assert len(after) > len(data)
     assert changed.sum() < 20  # two strips' offsets and sizes
+
+
+def build_strips(rows, compression, **options):
+    """Return a TIFF file whose strips are followed by its directory, as libtiff writes it."""
+    buffer = io.BytesIO()
+    picture_ = Image.fromarray(picture(64, 50, 3))
+    kind = {"zlib": "tiff_adobe_deflate", "lzw": "tiff_lzw"}[compression]
+    picture_.save(buffer, "TIFF", compression=kind, tiffinfo={278: rows}, **options)
+    return buffer.getvalue()
+
+
+def test_long_strips_share_the_room_that_neighbours_leave():
+    """Every strip grows; only what exceeds all of them together makes the file longer."""
+    data = build_strips(4, "zlib")
+    before = list_strips(data)
+    assert len(before) == 16 and before[-1][0] + before[-1][1] < len(data)
+    after = list_strips(out := fill_with_noise(data, 0, 64))
+    assert all(new > old for (_, new), (_, old) in zip(after, before, strict=True))
+    room = sum(size for _, size in before)
+    lost = min(size for _, size in after)  # what is left at the room's end is less than a strip
+    assert len(out) - len(data) < sum(size for _, size in after) - room + lost + 16
+    spans = sorted((start, start + size) for start, size in after)
+    assert all(end <= start for (_, end), (start, _) in zip(spans, spans[1:], strict=False))
+
+
+def test_a_strip_at_the_end_of_the_file_grows_where_it_is():
+    samples = picture(64, 50, 3)
+    data = write_file(samples, rowsperstrip=64, photometric="rgb", compression="zlib")
+    ((start, size),) = list_strips(data)
+    assert start + size == len(data)
+    after = fill_with_noise(data, 20, 50)
+    ((new_start, new_size),) = list_strips(after)
+    assert new_start == start and new_size > size
+    assert len(after) <= start + new_size + 1
 
 
 def test_pages_thumbnails_infrared_and_private_tags_are_kept():
