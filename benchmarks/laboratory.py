@@ -16,6 +16,7 @@ import argparse
 import hashlib
 import json
 import math
+import re
 import sys
 import time
 from dataclasses import asdict, dataclass, field
@@ -70,6 +71,7 @@ from training.lab.run import (
     Recipe,
     build_bank,
     build_model,
+    export_network,
     load_features,
     open_batches,
     start_run,
@@ -205,6 +207,7 @@ class Laboratory:
         variants = list_variants(row)
         if all(self.read_result(row, name) for name in (row.name, *variants)):
             return True
+        sys.stderr.write(f"{row.name} ({self.describe_run(row)[1].name})\n")
         network = self.load_network(row) or self.train_row(row)
         if network is None:
             sys.stderr.write(f"{row.name}: not finished, start again to go on\n")
@@ -225,6 +228,18 @@ class Laboratory:
         network = build_model(recipe.lab.system, recipe.model)
         network.load_state_dict(load_file(checkpoint / "generator.safetensors"))
         return network.eval()
+
+    def export(self, folder: Path) -> list[Path]:
+        """Weights of the systems that are trained, as files that ``fix --model`` takes."""
+        written: list[Path] = []
+        for row in ROWS:
+            network = self.load_network(row) if row.group == "systems" else None
+            if network is not None:
+                recipe = self.describe_run(row)[0]
+                name = re.sub(r"[^a-z0-9]+", "-", row.name.lower()).strip("-")
+                written.append(folder / f"{name}.safetensors")
+                export_network(network, recipe, recipe.lab.steps, written[-1])
+        return written
 
     def score_untrained(self) -> list[Result]:
         """Methods that learn nothing, from what is kept or anew."""
@@ -326,6 +341,9 @@ def main() -> int:
         options.data, options.cache, options.runs / REPRESENTATIONS, laboratory.budget,
         only_kept=bool(options.only) and REPRESENTATIONS not in options.only,
     )  # fmt: skip
+    if options.export:
+        for path in laboratory.export(options.export):
+            sys.stderr.write(f"{path}\n")
     results = laboratory.score_untrained()
     for row in ROWS:
         found = [laboratory.read_result(row, name) for name in (row.name, *list_variants(row))]
@@ -385,6 +403,7 @@ def _read_arguments() -> argparse.Namespace:
     parser.add_argument("--total-minutes", type=float, default=math.inf, help="for all")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--export", type=Path, help="folder for weights of the systems")
     parser.add_argument("--no-costs", action="store_true")
     parser.add_argument("--out", type=Path, default=Path("docs/systems.md"))
     return parser.parse_args()

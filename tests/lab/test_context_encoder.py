@@ -46,7 +46,10 @@ def test_moving_one_cell_moves_every_cell_of_its_channel_and_no_other():
 
 def test_parameters_of_the_published_forms():
     with torch.device("meta"):
-        assert count(ContextEncoder()) == pytest.approx(71.1e6, rel=0.002)
+        dense = ContextEncoder().eval()
+        assert count(dense) == pytest.approx(71.1e6, rel=0.002)
+        window = torch.zeros(1, 3, 128, 128)
+        assert dense.squeeze(window, window[:, :1]).shape == (1, 4000, 1, 1)
         pointwise = ContextEncoder(ContextEncoderConfig(waist="pointwise"))
         assert count(pointwise) == pytest.approx(40.4e6, rel=0.002)
         alex = AlexContextEncoder()

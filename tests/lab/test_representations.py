@@ -90,7 +90,8 @@ def test_the_classes_of_textures_are_their_folders(tmp_path):
         "file,repo,path_in_repo\ntextures/flat.png,x,images/bumpy/b.jpg\nphotos/x.png,x,y/z.png\n"
     )
     assert read_textures(tmp_path) == ([tmp_path / "textures" / "flat.png"], ["bumpy"])
-    assert cut_middle(np.zeros((300, 90, 3), np.uint8)).shape == (90, 90, 3)
+    assert cut_middle(np.zeros((300, 90, 3), np.uint8)).shape == (45, 45, 3)
+    assert cut_middle(np.zeros((300, 400, 3), np.uint8)).shape == (128, 128, 3)
 
 
 @pytest.mark.slow

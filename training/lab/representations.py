@@ -17,8 +17,9 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal, cast
+from typing import Literal, Self, cast
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -62,6 +63,8 @@ BATCH = 128
 CROP_PX = 64
 VIEW_PX = 48
 """BYOL's views of a window."""
+
+TEXTURE_PX = 128
 
 LABELLED_BATCH = 16
 LABELLED_PX = 96
@@ -253,11 +256,30 @@ def read_textures(data: Path) -> tuple[list[Path], list[str]]:
     return [p for p, _ in found], [c for _, c in found]
 
 
-def cut_middle(image: npt.NDArray[np.uint8], side: int = 256) -> npt.NDArray[np.uint8]:
-    """The middle square of at most ``side`` pixels."""
-    size = min(side, *image.shape[:2])
+def cut_middle(image: npt.NDArray[np.uint8], side: int = TEXTURE_PX) -> npt.NDArray[np.uint8]:
+    """The middle square of at most twice ``side`` pixels, at half its size."""
+    size = min(2 * side, *image.shape[:2])
     top, left = ((length - size) // 2 for length in image.shape[:2])
-    return image[top : top + size, left : left + size]
+    square = image[top : top + size, left : left + size]
+    half = (max(1, size // 2),) * 2
+    return np.asarray(cv2.resize(square, half, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+@dataclass(frozen=True)
+class Textures:
+    """What encoders are probed with."""
+
+    images: Sequence[npt.NDArray[np.uint8]]
+    classes: Tensor
+    """(N,) int64."""
+
+    @classmethod
+    def read(cls, data: Path) -> Self:
+        """As ``read_textures``, decoded and cut."""
+        paths, names = read_textures(data)
+        order = sorted(set(names))
+        classes = torch.tensor([order.index(name) for name in names])
+        return cls([cut_middle(read_rgb(path)) for path in paths], classes)
 
 
 @dataclass(frozen=True)
@@ -308,6 +330,7 @@ def compare_representations(
         only_kept: train nothing, tell what is there.
     """
     results: list[Comparison] = []
+    textures: Textures | None = None
     for way in ways:
         folder = budget.find_folder(runs, way)
         kept = folder / f"comparison-{budget.photos}.json"
@@ -318,11 +341,11 @@ def compare_representations(
         scores = None if learned is None else _segment(learned, way, data, cache, folder, budget)
         if learned is None or scores is None:
             continue
-        paths, names = read_textures(data)
-        classes = torch.tensor([sorted(set(names)).index(name) for name in names])
-        features = pool_features(learned, [cut_middle(read_rgb(path)) for path in paths])
+        textures = textures or Textures.read(data)
+        classes = textures.classes
+        features = pool_features(learned, textures.images)
         rng = torch.Generator().manual_seed(budget.seed)
-        split = torch.rand(len(paths), generator=rng) < 0.7
+        split = torch.rand(len(classes), generator=rng) < 0.7
         result = Comparison(
             way, probe_linearly(features, classes, split), *scores,
             measure_retrieval(features, classes),

@@ -357,13 +357,18 @@ def train(
 
 
 def export_run(trainer: LabTrainer, recipe: Recipe, out: Path) -> str:
-    """Write the generator as float16 safetensors that the package loads; returns its sha256.
+    """Write a run's generator as ``export_network`` does; returns its sha256."""
+    return export_network(trainer.generator, recipe, trainer.step, out)
+
+
+def export_network(network: nn.Module, recipe: Recipe, step: int, out: Path) -> str:
+    """Write a network as float16 safetensors that the package loads; returns its sha256.
 
     Raises:
         OverflowError: a weight does not fit into float16.
     """
     state: dict[str, Tensor] = {}
-    for name, value in trainer.generator.state_dict().items():
+    for name, value in network.state_dict().items():
         plain = value.detach().cpu().contiguous()
         if plain.is_floating_point():
             plain = plain.half()
@@ -376,7 +381,7 @@ def export_run(trainer: LabTrainer, recipe: Recipe, out: Path) -> str:
     header = {
         "architecture": named,
         "config": json.dumps(dict(recipe.model)),
-        "step": str(trainer.step),
+        "step": str(step),
     }
     out.parent.mkdir(parents=True, exist_ok=True)
     save_file(state, out, metadata=header)
