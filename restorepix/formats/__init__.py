@@ -254,6 +254,21 @@ def write_photo(
     return Encoded(drop_thumbnails(encoded.data, masks, name), encoded.preserved, known)
 
 
+def list_stale_previews(
+    data: bytes, masks: Sequence[BoolMask | None], *, name: str
+) -> tuple[str, ...]:
+    """Return what a restored file still shows of the damage beside the picture, a phrase each.
+
+    Args:
+        data: the restored file.
+        masks: for each page ``(H, W)`` bool as displayed, True = hole; None = no hole.
+        name: what to call the file in messages.
+    """
+    from restorepix.formats.thumbnails import list_stale
+
+    return list_stale(data, masks, name)
+
+
 def hash_photo(photo: Photo, masks: Sequence[BoolMask | None], *, name: str) -> str:
     """Return the hash that :func:`verify_photo` gives for a file and its equal.
 

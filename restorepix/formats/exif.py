@@ -18,6 +18,8 @@ XMP = "xmp"
 """Key of ``Photo.extra``: the XMP packet (XML), empty bytes where the file has none."""
 ORIENTATION_TAG = 0x0112
 _SHORT = 3
+_EXIF_TAG = 0x8769
+_MAKER_NOTE_TAG = 0x927C
 _HEADER = b"Exif\x00\x00"
 
 
@@ -67,6 +69,37 @@ def drop_thumbnail(exif: bytes) -> bytes:
     if pointer + 4 > len(exif):
         return exif
     return exif[:pointer] + bytes(4) + exif[pointer + 4 :]
+
+
+def find_maker_note(exif: bytes) -> bytes:
+    r"""Return what a camera's maker keeps in an EXIF block, empty where there is nothing.
+
+    Args:
+        exif: EXIF bytes, a TIFF structure with or without the ``Exif\0\0`` prefix of JPEG; a whole
+            TIFF file is one, too.
+    """
+    tiff = memoryview(exif)[len(_HEADER) if exif.startswith(_HEADER) else 0 :]
+    order = {b"II": "<", b"MM": ">"}.get(bytes(tiff[:2]))
+    if order is None or len(tiff) < 8:
+        return b""
+    magic, first = struct.unpack_from(order + "HI", tiff, 2)
+    if magic != 42:
+        return b""
+    _, exif_at = _find_tag(tiff, order, first, _EXIF_TAG)
+    size, start = _find_tag(tiff, order, exif_at, _MAKER_NOTE_TAG)
+    return bytes(tiff[start : start + size])
+
+
+def _find_tag(tiff: memoryview, order: str, directory: int, wanted: int) -> tuple[int, int]:
+    """Return number and offset of a tag's values, zeros where the directory has none."""
+    if not 8 <= directory <= len(tiff) - 2:
+        return 0, 0
+    (count,) = struct.unpack_from(order + "H", tiff, directory)
+    for entry in range(directory + 2, min(directory + 2 + 12 * count, len(tiff) - 11), 12):
+        tag, _, number, offset = struct.unpack_from(order + "HHII", tiff, entry)
+        if tag == wanted:
+            return number, offset
+    return 0, 0
 
 
 def apply_orientation(array: npt.NDArray[Any], orientation: int) -> npt.NDArray[Any]:

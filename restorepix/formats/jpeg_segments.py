@@ -431,6 +431,11 @@ def find_previews(segment: Segment, end: int, size: int) -> list[tuple[int, int]
     return places
 
 
+def count_pictures(segment: Segment) -> int:
+    """Return how many pictures a multi-picture index names, the first one too; else 0."""
+    return len(_read_index(segment)[1])
+
+
 _MP_ENTRIES = 0xB002
 _MP_CLASS, _MP_PREVIEW = 0xFF0000, 0x010000
 """Of the type in an entry's first four bytes: a smaller version of the first picture."""

@@ -10,10 +10,11 @@ reduced picture keeps that: its first directory holds the metadata.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final
 
 from restorepix.formats import sniff_format
-from restorepix.formats.exif import drop_thumbnail
+from restorepix.formats.exif import drop_thumbnail, find_maker_note
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,6 +26,10 @@ _PHOTOSHOP: Final = 34377
 """Tag of Photoshop's image resources."""
 _INLINE_BYTES: Final = 8
 """What a tag may hold in place of an offset, in the larger kind of TIFF; no resource is smaller."""
+_JPEG_START: Final = re.compile(rb"\xff\xd8\xff[\xc0\xc4\xdb\xdd\xe0-\xef\xfe]")
+"""Start of image and the marker of a segment that can come next."""
+_XMP_PREVIEW: Final = b"xmpGImg:image"
+"""The property that holds a preview (XMP specification, part 2, 2.4.1.3)."""
 _REDUCED: Final = 1
 _MASK: Final = 4
 """Bits of NewSubfileType."""
@@ -55,6 +60,64 @@ def drop_thumbnails(data: bytes, masks: Sequence[BoolMask | None], name: str) ->
             return _drop_from_tiff(data, touched, name)
         case _:
             return data
+
+
+def list_stale(data: bytes, masks: Sequence[BoolMask | None], name: str) -> tuple[str, ...]:
+    """Return what a restored file still shows of the damage beside the picture, a phrase each.
+
+    Nothing of it can be dropped without breaking what else depends on it.
+
+    Args:
+        data: the restored file.
+        masks: for each page ``(H, W)`` bool as displayed, True = hole; None = no hole.
+        name: what to call the file in messages.
+    """
+    touched = [mask is not None and bool(mask.any()) for mask in masks]
+    if not any(touched):
+        return ()
+    found: list[str] = []
+    exif = b""
+    match sniff_format(data):
+        case "jpeg":
+            from restorepix.formats.jpeg_segments import count_pictures, parse_jpeg, read_exif
+
+            file = parse_jpeg(data, name)
+            exif = read_exif(file)
+            if any(count_pictures(segment) > 1 for segment in file.segments):
+                found.append(
+                    "pictures behind this one (views, gain maps, their previews) stay as they were"
+                )
+        case "png":
+            from restorepix.formats import png
+
+            exif = b"".join(
+                data[chunk.start + 8 : chunk.end - 4]
+                for chunk in png.split_chunks(data, name)
+                if chunk.kind == b"eXIf"
+            )
+        case "webp":
+            from restorepix.formats import webp
+
+            exif = b"".join(
+                data[chunk.start + 8 : chunk.start + 8 + chunk.size]
+                for chunk in webp.split_chunks(data, name)[0]
+                if chunk.kind == b"EXIF"
+            )
+        case "tiff":
+            from restorepix.formats.tiff_tags import TagName, TiffFile
+
+            tiff = TiffFile(data, name)
+            kind = tiff.read_integer(tiff.read_chain()[0], TagName.NEW_SUBFILE_TYPE, 0)
+            if kind & _REDUCED and touched[0]:
+                found.append("the smaller version that the file begins with shows the damage")
+            exif = data
+        case _:
+            pass
+    if _JPEG_START.search(find_maker_note(exif)):
+        found.append("a preview in the maker note shows the damage")
+    if _XMP_PREVIEW in data:
+        found.append("a preview in the XMP shows the damage")
+    return tuple(found)
 
 
 def _drop_from_jpeg(data: bytes, name: str) -> bytes:

@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 import tifffile
 from conftest import draw_photo, encode_picture
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from restorepix.errors import PreservationError
-from restorepix.formats import read_photo, verify_photo, write_photo
-from restorepix.formats.exif import drop_thumbnail
+from restorepix.formats import list_stale_previews, read_photo, verify_photo, write_photo
+from restorepix.formats.exif import drop_thumbnail, find_maker_note
 from restorepix.formats.thumbnails import drop_thumbnails
 
 HOLE = np.zeros((24, 32), bool)
@@ -154,6 +156,8 @@ def test_a_tiff_that_begins_with_its_thumbnail_keeps_it():
     with tifffile.TiffFile(io.BytesIO(after)) as file:
         assert len(file.pages) == 2
     assert verify_photo(before, after, [HOLE], name="photo")
+    (told,) = list_stale_previews(after, [HOLE], name="photo")
+    assert "begins with" in told
 
 
 SMALL = b"\xff\xd8 a small picture of the damage \xff\xd9"
@@ -237,6 +241,42 @@ def test_pictures_of_other_kinds_stay_with_their_index():
     fat = insert(before, 0xE0, b"JFXX\0\x10" + SMALL)
     assert drop_thumbnails(fat, [HOLE], "photo") != fat
     verify_photo(fat, restore(fat, [HOLE]), [HOLE], name="photo")
+    (told,) = list_stale_previews(after, [HOLE], name="photo")
+    assert "gain maps" in told
+    assert list_stale_previews(after, [None], name="photo") == ()
+    assert list_stale_previews(restore(plain, [HOLE]), [HOLE], name="photo") == ()
+
+
+def build_noted_exif(order: str, note: bytes) -> bytes:
+    """An EXIF block with a maker note."""
+    mark = b"II" if order == "<" else b"MM"
+    first = struct.pack(order + "H HHII I", 1, 0x8769, 4, 1, 26, 0)
+    second = struct.pack(order + "H HHII I", 1, 0x927C, 7, len(note), 44, 0)
+    return mark + struct.pack(order + "HI", 42, 8) + first + second + note
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp"])
+def test_a_preview_in_a_maker_note_is_told(suffix, order):
+    for note, told in ((b"Maker\0" + encode_picture(draw_photo(8, 8), ".jpg"), 1), (b"none", 0)):
+        exif = build_noted_exif(order, note)
+        assert find_maker_note(exif) == find_maker_note(b"Exif\0\0" + exif) == note
+        after = restore(encode(suffix, exif), [HOLE])
+        reasons = list_stale_previews(after, [HOLE], name="photo")
+        assert ["maker note" in reason for reason in reasons] == [True] * told
+
+
+@given(st.binary(max_size=80), st.integers(0, 70))
+def test_a_damaged_block_has_no_maker_note(noise, at):
+    whole = build_noted_exif("<", b"note")
+    assert len(find_maker_note(whole[:at] + noise)) <= at + len(noise)
+
+
+def test_a_preview_in_xmp_is_told():
+    packet = b"http://ns.adobe.com/xap/1.0/\0<x><xmpGImg:image>/9j/4AAQ</xmpGImg:image></x>"
+    before = insert(encode_picture(draw_photo(), ".jpg"), 0xE1, packet)
+    (told,) = list_stale_previews(restore(before, [HOLE]), [HOLE], name="photo")
+    assert "XMP" in told
 
 
 @pytest.mark.parametrize(
