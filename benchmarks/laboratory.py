@@ -59,6 +59,8 @@ from restorepix.models.lab.patchmatch import inpaint_patchmatch
 from training.allocator import keep_freed_memory
 from training.checkpoint import find_checkpoint
 from training.data import open_cache
+from training.lab.batches import build_bank, open_batches
+from training.lab.recipe import Recipe
 from training.lab.representations import (
     Budget,
     compare_representations,
@@ -66,17 +68,8 @@ from training.lab.representations import (
     pretrain,
 )
 from training.lab.rows import BATCH, CROP_PX, CROPS, ROWS, Row, find_row
-from training.lab.run import (
-    SYSTEMS,
-    Recipe,
-    build_bank,
-    build_model,
-    export_network,
-    load_features,
-    open_batches,
-    start_run,
-    train,
-)
+from training.lab.run import export_network, load_features, train
+from training.lab.systems import SYSTEMS, build_model, start_run
 
 VERSION = 2
 """Raised whenever results that are kept become worthless."""

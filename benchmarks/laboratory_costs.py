@@ -19,7 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.laboratory_cases import draw_square
 from benchmarks.machine import describe_setup
-from training.lab.run import build_model
+from training.lab.systems import build_model
 
 COSTS: dict[str, tuple[str, dict[str, Any]]] = {
     "restorepix": ("restorepix", {}),

@@ -31,7 +31,8 @@ from restorepix.weights import find_weights
 from training.data import build_cache
 from training.lab.representations import Comparison
 from training.lab.rows import CLAIMS, GROUPS, ROWS, START, TWINS, Claim, Row, find_row
-from training.lab.run import SYSTEMS, adopt_state, build_model, read_recipe
+from training.lab.run import read_recipe
+from training.lab.systems import SYSTEMS, adopt_state, build_model
 
 ROOT = Path(__file__).parents[2]
 

@@ -19,7 +19,9 @@ from restorepix.inpaint import Inpainter
 from restorepix.models.lab.catalogue import LAB_MODELS, describe_training
 from restorepix.models.loading import load_generator
 from restorepix.weights import find_weights
-from training.lab.run import LabConfig, Recipe, export_run, start_run
+from training.lab.recipe import LabConfig, Recipe
+from training.lab.run import export_run
+from training.lab.systems import start_run
 
 CPU = torch.device("cpu")
 SMALL = {

@@ -12,11 +12,9 @@ import training.validation
 from restorepix.models.encoder import EncoderConfig
 from training.byol import load_encoder_state
 from training.data import build_cache
+from training.lab.pretext import WAYS, Pretext, PretextTrainer
 from training.lab.representations import (
-    WAYS,
     Budget,
-    Pretext,
-    PretextTrainer,
     compare_representations,
     cut_middle,
     export_learned,

@@ -6,19 +6,16 @@ import pytest
 import torch
 
 from restorepix.models.lab.glcic import GlcicConfig
-from training.lab.run import (
+from training.lab.batches import (
     MASK_KINDS,
-    LabConfig,
-    Recipe,
-    adopt_state,
     build_bank,
-    export_run,
     open_batches,
     pick_photographs,
     pick_smallest,
-    start_run,
-    train,
 )
+from training.lab.recipe import LabConfig, Recipe
+from training.lab.run import export_run, train
+from training.lab.systems import adopt_state, start_run
 
 CPU = torch.device("cpu")
 

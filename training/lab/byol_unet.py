@@ -24,7 +24,7 @@ from restorepix.models.encoder import EncoderConfig, adapt_state
 from restorepix.models.lab.byol_unet import ByolUnet
 from training.byol import Byol, ByolConfig, augment, follow, target_momentum
 from training.lab.losses import known_l1
-from training.lab.trainer import Draw, LabTrainer, scale_rate, step_optimizer
+from training.lab.trainer import Draw, LabTrainer, step_optimizer
 from training.losses import hole_l1
 
 Arm = Literal["random", "finetuned", "frozen", "joint"]
@@ -54,6 +54,8 @@ class ByolUnetTraining:
 
 class ByolUnetTrainer(LabTrainer):
     """One arm."""
+
+    decay = True
 
     def __init__(
         self,
@@ -97,14 +99,15 @@ class ByolUnetTrainer(LabTrainer):
         elif training.arm == "frozen":
             generator.encoder.requires_grad_(False)
         encoder = {id(item) for item in generator.encoder.parameters()}
+        slow = training.encoder_lr_scale * training.lr
         groups: list[dict[str, object]] = [
-            {"params": list(generator.encoder.parameters()), "scale": training.encoder_lr_scale}
+            {"params": list(generator.encoder.parameters()), "lr": slow}
         ]
         rest = [p for p in generator.parameters() if id(p) not in encoder]
         if self.byol is not None:
             own = [*self.byol.online.projector.parameters(), *self.byol.predictor.parameters()]
             rest += own
-        groups.append({"params": rest, "scale": 1.0})
+        groups.append({"params": rest})
         if training.arm == "frozen":
             groups = groups[1:]
         self.optimizers["generator"] = torch.optim.AdamW(groups, training.lr, betas=(0.9, 0.99))
@@ -112,8 +115,6 @@ class ByolUnetTrainer(LabTrainer):
     def compute_step(self, draw: Draw) -> dict[str, Tensor]:
         """One step on one batch; with labelled draws, L1 on one of those."""
         training, optimizer = self.training, self.optimizers["generator"]
-        for group in optimizer.param_groups:
-            group["lr"] = training.lr * group["scale"] * scale_rate(self.step, self.steps)
         seen, _ = image, mask = draw(0)
         if self._labelled is not None:
             image, mask = self._labelled(self.step)

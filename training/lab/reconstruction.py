@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from training.lab.trainer import Draw, LabTrainer, scale_rate, step_optimizer
+from training.lab.trainer import Draw, LabTrainer, step_optimizer
 from training.losses import hole_l1
 
 
@@ -25,6 +25,8 @@ class ReconstructionTraining:
 
 class ReconstructionTrainer(LabTrainer):
     """Hole L1 of every stage."""
+
+    decay = True
 
     def __init__(
         self,
@@ -45,8 +47,6 @@ class ReconstructionTrainer(LabTrainer):
     def compute_step(self, draw: Draw) -> dict[str, Tensor]:
         """One step on one batch."""
         optimizer = self.optimizers["generator"]
-        for group in optimizer.param_groups:
-            group["lr"] = self.training.lr * scale_rate(self.step, self.steps)
         image, mask = draw(0)
         with self.mixed():
             answer = self.generator(image, mask)

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from training.lab.run import LabConfig, Recipe
+from training.lab.recipe import LabConfig, Recipe
 
 BATCH = 16
 CROP_PX = 64

@@ -32,7 +32,7 @@ from restorepix.models.lab.resnet import ResNetSegmenter
 from training.byol import load_encoder_state
 from training.lab.panoptic import average_quality, build_panoptic, panoptic_quality
 from training.lab.run import train
-from training.lab.trainer import Draw, LabTrainer, scale_rate, step_optimizer
+from training.lab.trainer import Draw, LabTrainer, step_optimizer
 from training.synthesis.sample import (
     Library,
     PhotoSource,
@@ -128,6 +128,8 @@ def read_recipe(path: Path) -> SegmentationRecipe:
 class SegmentationTrainer(LabTrainer):
     """Cross-entropy; ``draw`` gives pictures and (B, H, W) int64 labels."""
 
+    decay = True
+
     def __init__(
         self,
         network: Detector | ResNetSegmenter,
@@ -142,9 +144,10 @@ class SegmentationTrainer(LabTrainer):
         self.training = training
         encoder = {id(item) for item in network.encoder.parameters()}
         rest = [item for item in network.parameters() if id(item) not in encoder]
+        slow = training.encoder_lr_scale * training.lr
         groups = [
-            {"params": list(network.encoder.parameters()), "scale": training.encoder_lr_scale},
-            {"params": rest, "scale": 1.0},
+            {"params": list(network.encoder.parameters()), "lr": slow},
+            {"params": rest},
         ]
         self.optimizers["generator"] = torch.optim.AdamW(
             groups, training.lr, weight_decay=training.weight_decay
@@ -152,14 +155,11 @@ class SegmentationTrainer(LabTrainer):
 
     def compute_step(self, draw: Draw) -> dict[str, Tensor]:
         """One step on one batch."""
-        optimizer = self.optimizers["generator"]
-        for group in optimizer.param_groups:
-            group["lr"] = self.training.lr * group["scale"] * scale_rate(self.step, self.steps)
         image, labels = draw(0)
         with self.mixed():
             logits = self.generator(image)
         loss = segmentation_loss(logits.float(), labels)
-        step_optimizer(optimizer, loss, clip=1.0)
+        step_optimizer(self.optimizers["generator"], loss, clip=1.0)
         return {"loss": loss}
 
 

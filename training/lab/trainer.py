@@ -33,8 +33,8 @@ class LabTrainer(ABC):
     """Batches that a step uses."""
 
     decay = False
-    """Whether every rate warms up and falls to zero (``scale_rate``), whatever the paper does: for
-    short runs. Some systems do so anyway."""
+    """Whether every rate warms up and falls to zero (``scale_rate``). Published schedules mostly do
+    not, and their trainers leave it to the recipe: short runs want it."""
 
     def __init__(self, generator: nn.Module, *, steps: int, seed: int, bf16: bool) -> None:
         """Start a run of ``steps`` steps.
