@@ -262,7 +262,7 @@ def _snap(color: Floats, weight: Floats) -> Floats:
             mode = (near[:, None] * color).sum(axis=0) / max(float(near.sum()), 1e-12)
         modes.append(mode.astype(np.float32))
         left = left * (np.square(color - mode).sum(axis=1) > (2.5 * _FLAT) ** 2)
-    if left.sum() > (1 - _FLAT_SHARE) * weight.sum():
+    if not modes or left.sum() > (1 - _FLAT_SHARE) * weight.sum():
         return color
     flat = np.stack(modes)
     nearest = np.square(color[:, None] - flat).sum(axis=2).argmin(axis=1)

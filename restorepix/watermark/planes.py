@@ -69,3 +69,11 @@ def open_mask(mask: BoolMask, side_px: int) -> BoolMask:
     """Return a mask without parts thinner than a square brush."""
     brush = np.ones((side_px, side_px), np.uint8)
     return np.asarray(cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_OPEN, brush), np.bool_)
+
+
+def match_best(plane: Floats, other: Floats) -> float:
+    """Return the correlation, in [-1, 1], of two planes at the shift where it is highest."""
+    margin = [max(2, side // 8) for side in plane.shape]
+    middle = plane[margin[0] : -margin[0], margin[1] : -margin[1]]
+    scores = cv2.matchTemplate(other, np.ascontiguousarray(middle), cv2.TM_CCOEFF_NORMED)
+    return float(np.nan_to_num(scores).max())

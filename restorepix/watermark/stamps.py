@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -20,7 +21,7 @@ import numpy.typing as npt
 from restorepix.photo import BoolMask
 from restorepix.tiles import Box
 from restorepix.watermark.estimate import MIN_PHOTOS, fill_smooth
-from restorepix.watermark.planes import blur, grow, median, open_mask, resize
+from restorepix.watermark.planes import blur, grow, match_best, median, open_mask, resize
 
 Floats = npt.NDArray[np.floating[Any]]
 Levels = npt.NDArray[np.uint8]
@@ -57,7 +58,7 @@ _STEADY: Final = 9 / 255
 """Median deviation from photograph to photograph of the strokes' luma: opaque ink has one."""
 _LEAST_PX: Final = 7
 """Smallest height of characters, in pixels."""
-_HIGHEST: Final = 0.11
+_HIGHEST: Final = 0.09
 """Largest height of characters, as a share of the shorter side."""
 _ASPECT: Final = (2.0, 16.0)
 """A line of characters is so many times as long as it is high."""
@@ -68,7 +69,7 @@ _LONGEST: Final = 0.8
 _GREY: Final = 170 / 255
 """Ink is bright in all channels, or one channel differs from another by ``_COLORFUL``."""
 _COLORFUL: Final = 60 / 255
-_FILL: Final = (0.07, 0.6)
+_FILL: Final = (0.07, 0.45)
 """Share of the line that strokes take."""
 _OUTSIDE: Final = 0.2
 """Most strokes above and below the line, as a share of those in it."""
@@ -78,6 +79,10 @@ _LISTED_FROM: Final = 0.25
 """Share of the usual strokes from which a photograph without a certain stamp is listed."""
 _BEHIND: Final = 0.02
 """Share of the line in which the photograph has the ink's colour, from which some may remain."""
+_SCENE_PX: Final = 240
+"""Longer side at which photographs are compared with each other."""
+_ONE_SCENE: Final = 0.5
+"""Correlation of neighbours, at the best shift, from which a folder shows one scene."""
 _RIM: Final = 0.15
 """Share of ink in a pixel that belongs to the mask."""
 
@@ -395,6 +400,8 @@ def _verify(
     if not _differ(np.stack([near[n][window] for n in carriers])):
         return None
     line = line._replace(top=line.top + field.top)
+    if _show_one_scene([strips[n] for n in carriers], line):
+        return None
     color = np.median(colors, axis=0).astype(np.float32)
     if color.min() < _GREY and np.ptp(color) < _COLORFUL:
         return None
@@ -491,6 +498,24 @@ def _differ(strokes: npt.NDArray[np.bool_]) -> bool:
     thick = max(2, round(height / 12))
     changing = open_mask((often >= few) & (often <= 1 - few), thick)
     return bool(np.count_nonzero(changing) >= max(12, 0.15 * height**2))
+
+
+def _show_one_scene(strips: list[Levels], line: Box) -> bool:
+    """Return whether neighbours among photographs show the same, apart from a line and a shift.
+
+    Things of one scene lie at about the same place, too, and look different in each photograph.
+    """
+    scale = min(1.0, _SCENE_PX / max(strips[0].shape[:2]))
+    size = (max(8, round(strips[0].shape[0] * scale)), max(8, round(strips[0].shape[1] * scale)))
+    planes: list[npt.NDArray[np.float32]] = []
+    for strip in strips:
+        luma = resize(strip.mean(axis=2, dtype=np.float32), size)
+        detail = luma - blur(luma, 4)
+        place = [round(scale * v) for v in (line.top, line.bottom, line.left, line.right)]
+        detail[max(0, place[0] - 2) : place[1] + 2, max(0, place[2] - 2) : place[3] + 2] = 0
+        planes.append(detail)
+    alike = [match_best(one, other) for one, other in pairwise(planes)]
+    return float(np.median(alike)) > _ONE_SCENE
 
 
 def _paint(box: Box, size: Size) -> BoolMask:

@@ -47,6 +47,13 @@ _MARGIN_PX: Final = 24
 """Surround, in pixels, that an estimate sees around an overlay."""
 SEARCH_PX: Final = 4
 """How far an overlay is looked for around the place where its group has it."""
+_EXPLAINED: Final = 0.5
+"""Share of the outline on which photographs agree that an estimate has to cover. Measured with text
+on 20 photographs: 0.02 at opacity 0.1, 0.39 at 0.15, 0.85 at 0.2."""
+TOO_FAINT: Final = (
+    "photographs agree on the outline of something faint, but too little of it is certain to take "
+    "it off: nothing was changed. More photographs may help, or --overlay with the watermark itself"
+)
 _ANCHORS: Final = tuple(product((1.0, 0.0, 0.5), (1.0, 0.0, 0.5)))
 
 
@@ -257,6 +264,7 @@ def _study_group(
 ) -> _Group:
     """Return what photographs of one size share."""
     stamps: tuple[Stamp, ...] = ()
+    outline = None
     factor = min(1.0, _LOOK_PX / max(size))
     small = (max(1, round(size[0] * factor)), max(1, round(size[1] * factor)))
     if support is None:
@@ -282,9 +290,21 @@ def _study_group(
     stack = np.stack([photo[box.slices()] for _, photo in zip(range(room), sample, strict=False)])
     reach = max(3, round(3 / factor))
     overlay = _estimate_aligned(stack, support[box.slices()], reach)
+    if outline is not None and not _is_explained(outline, overlay, box, size):
+        return _Group(stamps=stamps, note=TOO_FAINT)
     if overlay is None:
         return _Group(stamps=stamps)
     return _Group(_cut(overlay, box, size, len(stack)), stamps)
+
+
+def _is_explained(outline: BoolMask, overlay: Overlay | None, box: Box, size: Size) -> bool:
+    """Return whether an estimate covers most of the outline that photographs agree on."""
+    if overlay is None:
+        return False
+    covered = np.zeros(size, np.bool_)
+    covered[box.slices()] = overlay.alpha > 0
+    covered = grow_square(resize_mask(covered, (outline.shape[0], outline.shape[1])), 2)
+    return bool(np.count_nonzero(outline & covered) >= _EXPLAINED * np.count_nonzero(outline))
 
 
 def _choose_stamps(search: StampSearch, size: Size, regions: Sequence[Region]) -> tuple[Stamp, ...]:

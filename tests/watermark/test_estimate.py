@@ -43,6 +43,13 @@ def test_unblending_comes_nearer_to_the_photograph_than_what_was_given(photos):
     assert after < before / 20
 
 
+def test_photographs_without_contrast_have_no_overlay():
+    flat = np.full((6, 40, 50, 3), 0.5, np.float32)
+    support = np.zeros((40, 50), np.bool_)
+    support[10:30, 10:40] = True
+    assert not estimate_overlay(flat, support).alpha.any()
+
+
 def test_unblending_inverts_blending():
     rng = np.random.default_rng(0)
     photo = rng.random((20, 30, 3), np.float32)

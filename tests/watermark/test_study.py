@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from restorepix.tiles import Box
+from restorepix.watermark.estimate import estimate_overlay
 from restorepix.watermark.files import encode_overlay, read_overlay
 from restorepix.watermark.overlay import Overlay, Placement
 from restorepix.watermark.study import (
@@ -17,7 +18,7 @@ from restorepix.watermark.study import (
     move_placement,
     study_folder,
 )
-from tests.watermark.conftest import draw_alpha
+from tests.watermark.conftest import blend, draw_alpha
 
 
 @pytest.mark.slow
@@ -45,6 +46,22 @@ def test_a_logo_in_the_corner_of_photographs_of_many_sizes_is_found(photos, tmp_
         near = abs(found.placement.top - top) <= 3 and abs(found.placement.left - left) <= 3
         hits += near and found.is_sure
     assert hits >= 9
+
+
+def test_what_is_too_faint_to_be_estimated_is_left_and_said(photos, tmp_path, monkeypatch):
+    paths = [tmp_path / f"{number:02d}.png" for number in range(12)]
+    for path, photo in zip(paths, blend(photos, draw_alpha(0.5)), strict=True):
+        Image.fromarray(photo).save(path)
+
+    def find_half(stack, support, *, reach_px):
+        overlay = estimate_overlay(stack, support, reach_px=reach_px)
+        overlay.alpha[:, : overlay.shape[1] * 3 // 4] = 0
+        return overlay
+
+    assert study_folder(paths, max_mpixels=1.0).families
+    monkeypatch.setattr("restorepix.watermark.study.estimate_overlay", find_half)
+    study = study_folder(paths, max_mpixels=1.0)
+    assert study.families == () and "faint" in study.notes[0]
 
 
 @pytest.mark.parametrize("anchor", [(0.0, 0.0), (0.5, 0.5), (1.0, 0.0), (1.0, 1.0)])
