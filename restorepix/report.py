@@ -128,19 +128,20 @@ class Journal:
     def __init__(self, run_folder: Path) -> None:
         """Read what earlier runs into this folder did; nothing is written yet."""
         self.path = run_folder / JOURNAL_FOLDER / JOURNAL_NAME
-        self._done: dict[str, tuple[Result, JournalEntry]] = {}
-        self._failed: dict[str, tuple[Result, JournalEntry]] = {}
+        # Lines as they are read: parsed, a million of them would take 5 GB.
+        self._done: dict[str, bytes] = {}
+        self._failed: dict[str, bytes] = {}
         self._is_torn = False
         self._lock = Lock()
         self._load()
 
     def find_done(self, key: str) -> tuple[Result, JournalEntry] | None:
         """Return the last ``restored`` or ``unchanged`` result for an output, if there is one."""
-        return self._done.get(key)
+        return _parse_line(self._done.get(key))
 
     def find_failed(self, key: str) -> tuple[Result, JournalEntry] | None:
         """Return the failure of an output, if that is the last that is known of it."""
-        return self._failed.get(key)
+        return _parse_line(self._failed.get(key))
 
     def append(self, result: Result, entry: JournalEntry) -> None:
         """Add one line and flush it to the disk; several threads may do so at a time.
@@ -148,14 +149,14 @@ class Journal:
         Raises:
             WriteError: the journal cannot be written.
         """
-        line = encode_json(result.to_record() | {"journal": entry.to_record()}) + "\n"
+        line = encode_json(result.to_record() | {"journal": entry.to_record()}).encode()
         try:
-            self._write(line.encode())
+            self._write(line + b"\n")
         except OSError as error:
             raise WriteError(
                 f"{self.path}: the journal cannot be written: {error.strerror or error}."
             ) from error
-        self._remember(result, entry)
+        self._remember(result.status, entry.key, line)
 
     def close(self) -> None:
         """Put the journal where other commands find it; here it is there already."""
@@ -183,17 +184,31 @@ class Journal:
         for line in data.splitlines():
             # A line that a crash cut short tells of an output that is not known: made again.
             with contextlib.suppress(ValueError, TypeError, KeyError):
-                record = json.loads(line)
-                entry = JournalEntry(**record["journal"])
-                self._remember(Result.from_record(record), entry)
+                parsed = _parse_line(line)
+                assert parsed is not None
+                self._remember(parsed[0].status, parsed[1].key, line)
 
-    def _remember(self, result: Result, entry: JournalEntry) -> None:
-        if result.status == "failed":
-            self._failed[entry.key] = (result, entry)
+    def _remember(self, status: Status, key: str, line: bytes) -> None:
+        if status == "failed":
+            self._failed[key] = line
             return
-        self._failed.pop(entry.key, None)
-        if result.status in ("restored", "unchanged"):
-            self._done[entry.key] = (result, entry)
+        self._failed.pop(key, None)
+        if status in ("restored", "unchanged"):
+            self._done[key] = line
+
+
+def _parse_line(line: bytes | None) -> tuple[Result, JournalEntry] | None:
+    """Return what a line of a journal tells; None of no line.
+
+    Raises:
+        KeyError: it is no line of a journal.
+        TypeError: it lacks what a line has.
+        ValueError: it is no JSON.
+    """
+    if line is None:
+        return None
+    record = json.loads(line)
+    return Result.from_record(record), JournalEntry(**record["journal"])
 
 
 def encode_json(value: Any) -> str:

@@ -72,8 +72,6 @@ def write_output(
             Nothing is left behind.
     """
     if is_remote(output):
-        if not overwrite:
-            refuse_existing(output)
         if before_rename is not None:
             before_rename()
         write_object(output, data, timeout_s, overwrite=overwrite)

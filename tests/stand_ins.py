@@ -107,3 +107,15 @@ def build_faulty(options: RestoreOptions) -> MaskRepair:
 
 def refuse(options: RestoreOptions) -> MaskRepair:
     raise WeightsError("weights.safetensors: gone.")
+
+
+class Sleepy(FlatInpainter):
+    """Long enough for something to be killed meanwhile."""
+
+    def inpaint(self, image, mask):
+        time.sleep(1)
+        return super().inpaint(image, mask)
+
+
+def build_sleepy(options: RestoreOptions) -> MaskRepair:
+    return wrap(Sleepy(), options)

@@ -81,6 +81,8 @@ def open_store(scheme: str) -> Any:
                     "read_timeout": _SILENCE_S,
                     "retries": {"max_attempts": _ATTEMPTS, "mode": "standard"},
                 }
+                # One request reads an object, so never parts of two that had its name.
+                options["max_concurrency"] = 1
             system: Any = fsspec.filesystem(scheme, **options)
             # s3fs tries again around botocore's own attempts.
             system.retries = _ATTEMPTS
@@ -246,8 +248,14 @@ def hash_md5(data: bytes) -> str:
 
 
 def _look(path: Path, timeout_s: float) -> dict[str, Any] | None:
+    place = as_store_path(path)
+
     def look(system: Any, name: str) -> dict[str, Any] | None:
         try:
+            if place.scheme == "s3":
+                # Asked for what is not there, info() lists whether it is a folder, at ten times
+                # the price.
+                return system.call_s3("head_object", Bucket=place.bucket, Key=place.key)
             info = system.info(name)
         except FileNotFoundError:
             return None

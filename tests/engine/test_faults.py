@@ -10,7 +10,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -361,3 +361,59 @@ def test_threads_append_whole_lines(photos):
     lines = journal.path.read_text().splitlines()
     assert len(lines) == 4 + 50
     assert all(json.loads(line) for line in lines)
+
+
+# Disks that hang
+
+
+@pytest.fixture
+def hang(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], threading.Event]]:
+    """Make flushing block, for files whose names end so, until the event is set."""
+    true, events = os.fsync, []
+
+    def begin(ending: str) -> threading.Event:
+        event = threading.Event()
+        events.append(event)
+
+        def flush(descriptor: int) -> None:
+            if threading.current_thread().name.endswith(ending):
+                event.wait(60)
+            true(descriptor)
+
+        monkeypatch.setattr(os, "fsync", flush)
+        return event
+
+    yield begin
+    for event in events:
+        event.set()
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_disk_that_hangs_while_an_output_is_written_is_given_up(photos, hang, jobs):
+    out = photos.parent / "out"
+    answers = hang(str(Path("out", "1.png")))
+    begin = time.monotonic()
+    results = carry_out(photos, jobs=jobs, timeout_s=0.5)
+    assert time.monotonic() - begin < 30
+    codes = {name: get_code(result) for name, result in results.items()}
+    assert codes == {"0.png": None, "1.png": "timeout", "2.png": None, "3.png": None}
+    assert choose_exit_code(list(results.values())) == 1
+    # When the disk answers after all, what was given up does not take its name.
+    answers.set()
+    deadline = time.monotonic() + 20
+    while list(out.glob(".restorepix-*")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert sorted(path.name for path in out.iterdir()) == [
+        ".restorepix", "0.png", "2.png", "3.png",
+    ]  # fmt: skip
+    assert carry_out(photos)["1.png"].status == "restored"
+
+
+def test_a_journal_that_hangs_is_told_of_and_the_run_ends(photos, hang):
+    answers = hang("run.jsonl")
+    begin = time.monotonic()
+    results = carry_out(photos, timeout_s=0.5)
+    assert time.monotonic() - begin < 30
+    assert {result.status for result in results.values()} == {"restored"}
+    assert all("answer" in " ".join(result.review) for result in results.values())
+    answers.set()
