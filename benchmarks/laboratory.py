@@ -59,7 +59,7 @@ from restorepix.models.lab.patchmatch import inpaint_patchmatch
 from training.allocator import keep_freed_memory
 from training.checkpoint import find_checkpoint
 from training.data import open_cache
-from training.lab.batches import build_bank, open_batches
+from training.lab.batches import build_bank, open_batches, open_labelled
 from training.lab.recipe import Recipe
 from training.lab.representations import (
     Budget,
@@ -170,8 +170,7 @@ class Laboratory:
         recipe, folder = self.describe_run(row)
         pixels, index = open_cache(self.cache, self.device)
         bank = build_bank(recipe.lab)
-        if recipe.lab.labelled < 1:
-            extra["labelled"] = open_batches(recipe.lab, pixels, index, bank, recipe.lab.labelled)
+        extra["labelled"] = open_labelled(recipe.lab, pixels, index, bank)
         trainer = start_run(recipe, self.device, extra)
         draw = open_batches(recipe.lab, pixels, index, bank)
         before = _read_seconds(folder)

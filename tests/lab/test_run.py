@@ -10,6 +10,7 @@ from training.lab.batches import (
     MASK_KINDS,
     build_bank,
     open_batches,
+    open_labelled,
     pick_photographs,
     pick_smallest,
 )
@@ -93,6 +94,18 @@ def test_the_smallest_size_of_each_photograph_is_its_last_row():
     pixels = torch.zeros(200 * 100 * 3 + 1, dtype=torch.uint8)
     image, _ = open_batches(config, pixels, index, build_bank(config))(0)
     assert image.shape == (1, 3, 40, 40)
+
+
+def test_the_joint_arm_has_large_batches_for_byol_and_small_ones_of_fewer_photographs_for_l1():
+    config = LabConfig("byol-unet", 1, 2, 40, "box", bank=2, views=6, labelled=0.1)
+    pixels, index = torch.zeros(200 * 101 * 3, dtype=torch.uint8), make_index()
+    bank = build_bank(config)
+    assert open_batches(config, pixels, index, bank)(0)[0].shape == (6, 3, 40, 40)
+    labelled = open_labelled(config, pixels, index, bank)
+    assert labelled is not None
+    assert labelled(0)[0].shape == (2, 3, 40, 40)
+    plain = LabConfig("byol-unet", 1, 2, 40, "box", bank=2)
+    assert open_labelled(plain, pixels, index, bank) is None
 
 
 def test_a_network_goes_on_from_one_that_lacks_a_part():

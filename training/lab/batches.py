@@ -40,15 +40,25 @@ def build_bank(config: LabConfig, elements: Sequence[Mask] = ()) -> Tensor:
     return torch.from_numpy(np.stack([draw() for _ in range(count)]))
 
 
-def open_batches(
-    config: LabConfig, pixels: Tensor, index: Tensor, bank: Tensor, share: float | None = None
+def open_batches(config: LabConfig, pixels: Tensor, index: Tensor, bank: Tensor) -> Draw:
+    """Batches of a run by number; in the joint BYOL arm those of BYOL."""
+    return _open(config, pixels, index, bank, config.share, config.views or config.batch)
+
+
+def open_labelled(config: LabConfig, pixels: Tensor, index: Tensor, bank: Tensor) -> Draw | None:
+    """Batches of the joint BYOL arm's L1, or None where BYOL's serve both."""
+    if config.labelled == 1 and not config.views:
+        return None
+    return _open(config, pixels, index, bank, config.labelled, config.batch)
+
+
+def _open(
+    config: LabConfig, pixels: Tensor, index: Tensor, bank: Tensor, share: float, batch: int
 ) -> Draw:
-    """Batches of a run by number, from ``share`` (the recipe's by default) of the photographs."""
-    chosen = pick_photographs(index, config.share if share is None else share)
+    chosen = pick_photographs(index, share)
     if config.scale == "smallest":
         chosen = pick_smallest(chosen)
-    batches = Batches(pixels, chosen, bank.to(pixels.device), config.batch, config.seed)
-    return batches.draw
+    return Batches(pixels, chosen, bank.to(pixels.device), batch, config.seed).draw
 
 
 def pick_photographs(index: Tensor, share: float) -> Tensor:

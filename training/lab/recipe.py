@@ -31,6 +31,9 @@ class LabConfig:
     """Of the sizes that the cache has of each photograph, those that crops are cut from."""
     share: float = 1.0
     """Of the photographs that are used, spread over the cache."""
+    views: int = 0
+    """Samples of BYOL's batches in the joint arm, which wants more of them than L1; 0 for one batch
+    that serves both."""
     labelled: float = 1.0
     """Of the photographs that the joint BYOL arm's L1 sees."""
     seed: int = 1

@@ -121,10 +121,7 @@ def _byol(name: str, arm: str, another_seed: bool = False, **lab: Any) -> Row:
 
 
 ROWS: tuple[Row, ...] = (
-    Row(
-        "restorepix, reconstruction only", "systems", "restorepix", {"attention": False},
-        {"lr": 1e-3},
-    ),
+    Row("restorepix, reconstruction only", "systems", "restorepix", {"attention": False}),
     Row(START, "systems", "deepfill-v1", HALF | {"branch": "none"}, PLAIN),
     _continue("DeepFill v1 baseline, no attention", "systems", adversary="wgan"),
     _continue("DeepFill v1", "systems", branch="contextual", adversary="wgan"),
@@ -180,7 +177,7 @@ ROWS: tuple[Row, ...] = (
     _byol("random encoder, another seed", "random", True),
     _byol("frozen BYOL encoder", "frozen"),
     _byol("fine-tuned BYOL encoder", "finetuned"),
-    _byol("joint, L1 on a tenth of the photographs", "joint", share=1.0, labelled=FEW),
+    _byol("joint, L1 on a tenth of the photographs", "joint", share=1.0, labelled=FEW, views=128),
     _byol("random encoder, all photographs", "random", share=1.0),
 )  # fmt: skip
 """Every trained row, in the order of the tables."""

@@ -29,7 +29,7 @@ from training.allocator import keep_freed_memory
 from training.byol import load_encoder_state
 from training.checkpoint import find_checkpoint
 from training.data import open_cache
-from training.lab.batches import build_bank, open_batches
+from training.lab.batches import build_bank, open_batches, open_labelled
 from training.lab.recipe import DEFAULT_SYSTEM, LabConfig, Recipe
 from training.lab.systems import SYSTEMS, start_run
 from training.lab.trainer import Draw, LabTrainer
@@ -156,8 +156,7 @@ def main() -> None:
     if options.encoder:
         extra["pretrained"], extra["features"] = load_features(options.encoder)
         extra["features"].to(device)
-    if recipe.lab.labelled < 1:
-        extra["labelled"] = open_batches(recipe.lab, pixels, index, bank, recipe.lab.labelled)
+    extra["labelled"] = open_labelled(recipe.lab, pixels, index, bank)
     trainer = start_run(recipe, device, extra)
     draw = open_batches(recipe.lab, pixels, index, bank)
     train(trainer, draw, options.run, minutes=options.minutes)
