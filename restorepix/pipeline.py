@@ -876,9 +876,10 @@ class _Turn:
             return False
         limit = self._options.timeout_s
         if is_remote(output) and done[1].output_md5 is not None:
+            # Another hash need not be another content: some encryption changes it.
             md5 = find_md5(output, limit)
-            if md5 is not None:
-                return md5 == done[1].output_md5
+            if md5 == done[1].output_md5:
+                return True
         return done[1].output_sha256 == _hash_file(output, limit)
 
     def _is_replaced(self) -> bool:
@@ -922,6 +923,7 @@ class _Turn:
             overwrite=True,
             keep_owner=True,
             before_rename=before_rename,
+            timeout_s=self._options.timeout_s,
         )
 
 
@@ -1073,7 +1075,10 @@ def read_mask_file(path: Path, timeout_s: float | None = None) -> MaskFile:
         TimedOutError: it does not answer for ``timeout_s``.
     """
     if is_remote(path):
-        return MaskFile(read_object(path, timeout_s or DEFAULT_TIMEOUT_S), str(path))
+        try:
+            return MaskFile(read_object(path, timeout_s or DEFAULT_TIMEOUT_S), str(path))
+        except UnreadableError as error:
+            raise MaskError(f"{path}: there is no such mask any more.") from error
 
     def read() -> bytes:
         return read_file(path, MaskError, "the mask cannot be opened")

@@ -194,7 +194,10 @@ def find_sidecars(source: Path) -> list[tuple[Path, str]]:
     for kind, stem in (("stem", source.stem), ("name", source.name)):
         for suffix in (SIDECAR_SUFFIX, SIDECAR_SUFFIX.upper()):
             path = source.with_name(stem + suffix)
-            if path.is_file() and not any(path.samefile(other) for other, _ in found):
+            if is_remote(path):
+                if is_stored(path):
+                    found.append((path, kind))
+            elif path.is_file() and not any(path.samefile(other) for other, _ in found):
                 found.append((path, kind))
     return found
 
@@ -229,9 +232,7 @@ def copy_sidecars(
         TimedOutError: a disk or store does not answer.
         WriteError: one cannot be read or written.
     """
-    if known is None:
-        known = () if is_remote(source) else find_sidecars(source)
-    for sidecar, kind in known:
+    for sidecar, kind in find_sidecars(source) if known is None else known:
         place = place_sidecar(sidecar, kind, output)
         try:
             data = _read_any(sidecar, timeout_s)

@@ -122,7 +122,7 @@ def write_object(path: Path, data: bytes, timeout_s: float, *, overwrite: bool) 
             system.pipe_file(name, data, mode=mode)
         except FileExistsError:
             # The answer to an attempt that had worked may have been lost.
-            if _find_md5(system.info(name)) != hash_md5(data):
+            if system.cat_file(name) != data:
                 raise
 
     try:
@@ -203,8 +203,9 @@ def list_objects(prefix: Path) -> list[StoredObject]:
         # Each of its requests has its own limits by now.
         found = _ask(prefix, _LISTING_S, lambda system, name: system.find(name, detail=True))
     objects: list[StoredObject] = []
+    inside = f"{_name(root)}/"
     for name, info in sorted(found.items()):
-        if name.endswith("/") or info.get("type") == "directory":
+        if name.endswith("/") or info.get("type") == "directory" or not name.startswith(inside):
             continue
         path = build_place(root.scheme, name.split("/"))
         if _name(as_store_path(path)) != name or ".." in path.parts:

@@ -161,10 +161,27 @@ def test_an_output_that_appears_meanwhile_is_not_replaced(scans, s3, monkeypatch
     assert s3.cat_file(f"{scans}/out/sub/1.png") == b"somebody's"
 
 
+def test_an_output_whose_hash_the_store_does_not_give_is_read(scans, s3, monkeypatch):
+    """With some kinds of encryption an object's ETag is 32 hex digits and no MD5."""
+    places = (f"{scans}/photos", f"{scans}/masks", f"{scans}/out")
+    true = store_module._find_md5
+    monkeypatch.setattr(store_module, "_find_md5", lambda info: true(info) and "0" * 32)
+    assert get_statuses(carry_out(*places)) == {"restored"}
+    assert get_statuses(carry_out(*places)) == {"skipped"}
+
+
+def test_an_object_named_outright_takes_its_sidecar_along(scans, s3):
+    out = f"{scans}/single"
+    results = carry_out(f"{scans}/photos/sub/1.png", f"{scans}/masks/sub/1.png", out)
+    assert get_statuses(results) == {"restored"}
+    assert set(read_prefix(s3, out)) == {"1.png", "1.xmp"}
+
+
 def test_a_walk_leaves_out_what_a_walk_on_a_disk_leaves_out(scans, s3):
     carry_out(f"{scans}/photos", f"{scans}/masks", f"{scans}/photos/out")
     s3.pipe_file(f"{scans}/photos/.hidden/a.png", b"x")
     s3.pipe_file(f"{scans}/photos/sub/._0.png", b"x")
+    s3.pipe_file(f"{scans}/photos-2/a.png", b"x")
     options = RestoreOptions(device="cpu")
     source, mask, out = (parse_place(f"{scans}/{name}") for name in ("photos", "masks", "new"))
     plan = build_plan([source], mask, out, options, WalkOptions())
