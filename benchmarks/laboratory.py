@@ -19,7 +19,7 @@ import math
 import re
 import sys
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +84,16 @@ def digest(value: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
+def list_changes(settings: Any) -> dict[str, Any]:
+    """Fields of a dataclass that differ from their defaults.
+
+    Two ways to write one recipe are equal so, and a field that a later version adds leaves the runs
+    that are kept valid.
+    """
+    values = {item.name: (getattr(settings, item.name), item.default) for item in fields(settings)}
+    return {name: value for name, (value, default) in values.items() if value != default}
+
+
 @dataclass
 class Laboratory:
     """Photographs, folders and budget that all rows share."""
@@ -133,8 +143,8 @@ class Laboratory:
     def describe_run(self, row: Row) -> tuple[Recipe, Path]:
         """A row's recipe, and the folder of its run: equal recipes share one."""
         recipe = row.build_recipe(self.crops, self.bank, self.seed)
-        resolved = asdict(SYSTEMS[row.system].training(**recipe.training))
-        about = [asdict(recipe.lab), dict(recipe.model), resolved]
+        training = SYSTEMS[row.system].training(**recipe.training)
+        about = [list_changes(recipe.lab), dict(recipe.model), list_changes(training)]
         if row.start:
             about.append(self.describe_run(find_row(row.start))[1].name)
         if _wants_encoder(row):

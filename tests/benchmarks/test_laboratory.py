@@ -29,6 +29,7 @@ from restorepix.errors import UnsupportedError
 from restorepix.models.lab.context_encoder import ContextEncoder, ContextEncoderConfig
 from restorepix.weights import find_weights
 from training.data import build_cache
+from training.lab.recipe import LabConfig
 from training.lab.representations import Comparison
 from training.lab.rows import CLAIMS, GROUPS, ROWS, START, TWINS, Claim, Row, find_row
 from training.lab.run import read_recipe
@@ -63,6 +64,14 @@ def test_rows_that_go_on_from_another_fit_it():
         with torch.inference_mode():
             gap = after(image, mask).refined - before(image, mask).refined
         assert gap.abs().max() < 1e-5, row.name
+
+
+def test_recipes_are_told_apart_by_what_differs_from_the_defaults():
+    plain = LabConfig("glcic", 3)
+    assert laboratory.list_changes(plain) == {"system": "glcic", "steps": 3}
+    assert laboratory.list_changes(dataclasses.replace(plain, share=0.5))["share"] == 0.5
+    training = SYSTEMS["deepfill-v1"].training
+    assert laboratory.list_changes(training(adversary="wgan")) == {}
 
 
 def test_twins_differ_in_the_seed_alone():
