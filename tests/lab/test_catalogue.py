@@ -98,6 +98,7 @@ def test_fix_takes_a_model_by_its_file_and_changes_nothing_else(damaged, tmp_pat
     assert not np.array_equal(before, after)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["deepfill-v1", "byol-unet"])
 def test_from_weights_to_a_proved_repair_in_processes_of_their_own(name, damaged, tmp_path):
     photo, mask, pixels = damaged
