@@ -14,6 +14,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from restorepix.watermark.faint import integrate
+
 Floats = npt.NDArray[np.float32]
 _FACTORS = np.arange(0.05, 0.96, 0.05)
 
@@ -28,7 +30,7 @@ def estimate_by_medians(stack: Floats, mask: npt.NDArray[np.bool_]) -> tuple[Flo
     part = stack[(slice(None), *window)]
     right = np.median(np.diff(part, axis=2, append=part[:, :, -1:]), axis=0)
     down = np.median(np.diff(part, axis=1, append=part[:, -1:]), axis=0)
-    mixed = np.dstack([_integrate(right[..., c], down[..., c]) for c in range(3)])
+    mixed = np.dstack([integrate(right[..., c], down[..., c]) for c in range(3)])
     mixed -= np.median(np.concatenate([mixed[0], mixed[-1], mixed[:, 0], mixed[:, -1]]), axis=0)
     shape = np.abs(mixed).max(axis=2)
     shape = np.clip(shape / max(float(np.percentile(shape, 99)), 1e-6), 0, 1)
@@ -39,23 +41,6 @@ def estimate_by_medians(stack: Floats, mask: npt.NDArray[np.bool_]) -> tuple[Flo
     product[window] = np.where(matte[..., None] > 0, mixed, 0)
     alpha[window] = _FACTORS[int(np.argmin(costs))] * matte
     return product, alpha
-
-
-def _integrate(right: Floats, down: Floats) -> Floats:
-    """The plane of even sides with these forward differences, least squares, mean 0."""
-    height, width = right.shape
-    source = np.zeros((height, width), np.float64)
-    source[:, :-1] += right[:, :-1]
-    source[:, 1:] -= right[:, :-1]
-    source[:-1] += down[:-1]
-    source[1:] -= down[:-1]
-    spectrum = cv2.dct(source)
-    y, x = np.arange(height)[:, None], np.arange(width)[None]
-    eigen = 2 * np.cos(np.pi * y / height) + 2 * np.cos(np.pi * x / width) - 4
-    eigen[0, 0] = 1
-    spectrum /= eigen
-    spectrum[0, 0] = 0
-    return np.asarray(cv2.idct(spectrum), np.float32)
 
 
 def _roughness(photos: Floats, where: npt.NDArray[np.bool_]) -> float:

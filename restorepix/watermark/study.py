@@ -21,6 +21,7 @@ from restorepix.photo import BoolMask, Page
 from restorepix.tiles import Box
 from restorepix.watermark.consensus import fill_outline, find_agreement
 from restorepix.watermark.estimate import MIN_PHOTOS, estimate_overlay
+from restorepix.watermark.faint import estimate_faint
 from restorepix.watermark.overlay import Overlay, Placement, place_overlay
 from restorepix.watermark.planes import grow_square, resize, resize_mask
 from restorepix.watermark.presence import (
@@ -291,7 +292,9 @@ def _study_group(
     reach = max(3, round(3 / factor))
     overlay = _estimate_aligned(stack, support[box.slices()], reach)
     if outline is not None and not _is_explained(outline, overlay, box, size):
-        return _Group(stamps=stamps, note=TOO_FAINT)
+        overlay = estimate_faint(stack, support[box.slices()])
+        if not (_is_explained(outline, overlay, box, size) and _is_carried(stack, overlay)):
+            return _Group(stamps=stamps, note=TOO_FAINT)
     if overlay is None:
         return _Group(stamps=stamps)
     return _Group(_cut(overlay, box, size, len(stack)), stamps)
@@ -305,6 +308,14 @@ def _is_explained(outline: BoolMask, overlay: Overlay | None, box: Box, size: Si
     covered[box.slices()] = overlay.alpha > 0
     covered = grow_square(resize_mask(covered, (outline.shape[0], outline.shape[1])), 2)
     return bool(np.count_nonzero(outline & covered) >= _EXPLAINED * np.count_nonzero(outline))
+
+
+def _is_carried(stack: Floats, overlay: Overlay | None) -> bool:
+    """Return whether at least half of the photographs carry an overlay beyond doubt."""
+    if overlay is None:
+        return False
+    sure = [measure_presence(photo, overlay).is_sure for photo in stack]
+    return sum(sure) >= len(sure) / 2
 
 
 def _choose_stamps(search: StampSearch, size: Size, regions: Sequence[Region]) -> tuple[Stamp, ...]:

@@ -60,6 +60,7 @@ def test_what_is_too_faint_to_be_estimated_is_left_and_said(photos, tmp_path, mo
 
     assert study_folder(paths, max_mpixels=1.0).families
     monkeypatch.setattr("restorepix.watermark.study.estimate_overlay", find_half)
+    monkeypatch.setattr("restorepix.watermark.study.estimate_faint", lambda *_: None)
     study = study_folder(paths, max_mpixels=1.0)
     assert study.families == () and "faint" in study.notes[0]
 
