@@ -34,7 +34,10 @@ make_inpaint() {
   python -m training.loop "$recipes/inpaint-muon.toml" --cache "$runs/cache" \
     --run "$runs/inpaint-muon" --start "$runs/inpaint-continue/checkpoint/ema.safetensors" \
     --elements "$elements"
-  python -m training.export "$runs/inpaint-muon/checkpoint" --out "$runs/inpaint.safetensors"
+  python -m training.loop "$recipes/inpaint-wide.toml" --cache "$runs/cache" \
+    --run "$runs/inpaint-wide" --start "$runs/inpaint-muon/checkpoint/ema.safetensors" \
+    --elements "$elements"
+  python -m training.export "$runs/inpaint-wide/checkpoint" --out "$runs/inpaint.safetensors"
   python -m training.evaluate "$data" --weights "$runs/inpaint.safetensors" --photos "$photos" \
     --elements "$elements" --sheet "$runs/inpaint.png" | tee "$runs/inpaint.txt"
   python -m training.card weights/inpaint.md "$runs/inpaint.txt" --out "$runs/inpaint.md" \
