@@ -121,7 +121,7 @@ def test_a_model_has_the_grains_size_and_colour(kind: str) -> None:
         shifted = np.roll(drawn[..., 1], move, (0, 1))
         same = np.roll(truth.reshape(512, 512, 3)[..., 1], move, (0, 1))
         correlation = float((shifted * drawn[..., 1]).mean())
-        assert correlation == pytest.approx(float((same.ravel() * truth[:, 1]).mean()), abs=0.12)
+        assert correlation == pytest.approx(float((same.ravel() * truth[:, 1]).mean()), abs=0.17)
 
 
 def test_the_level_follows_brightness() -> None:
