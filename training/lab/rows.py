@@ -90,16 +90,16 @@ CENTER = {"form": "center", "width": 512, "channels": 32}
 LARGE = {"crop_px": WINDOW_PX}
 
 
-def _continue(name: str, group: Group, *, branch: str = "none", **changes: Any) -> Row:
-    """A row that goes on from ``START``; settings of attention go to the model."""
-    of_model = ("fusion", "key_stride", "masking")
-    model = HALF | {"branch": branch} | {k: v for k, v in changes.items() if k in of_model}
-    training = {k: v for k, v in changes.items() if k not in (*of_model, "another_seed")}
-    base = CRITIC if "adversary" in training else {"adversary": "none", "lr": 5e-4}
-    seed = bool(changes.get("another_seed", False))
+def _continue(
+    name: str, group: Group, branch: str = "none", another_seed: bool = False, *,
+    attention: Mapping[str, Any] | None = None, **training: Any,
+) -> Row:  # fmt: skip
+    """A row that goes on from ``START``; what ``attention`` says belongs to the model."""
+    model = HALF | {"branch": branch} | dict(attention or {})
+    base = CRITIC if "adversary" in training else PLAIN | {"lr": 5e-4}
     return Row(
         name, group, "deepfill-v1", model, base | training, portion=0.2, start=START,
-        another_seed=seed,
+        another_seed=another_seed,
     )  # fmt: skip
 
 
@@ -124,7 +124,7 @@ ROWS: tuple[Row, ...] = (
     Row("restorepix, reconstruction only", "systems", "restorepix", {"attention": False}),
     Row(START, "systems", "deepfill-v1", HALF | {"branch": "none"}, PLAIN),
     _continue("DeepFill v1 baseline, no attention", "systems", adversary="wgan"),
-    _continue("DeepFill v1", "systems", branch="contextual", adversary="wgan"),
+    _continue("DeepFill v1", "systems", "contextual", adversary="wgan"),
     Row(
         "context encoder, AlexNet form", "systems", "context-encoder-alexnet", {},
         {"adversarial_weight": 0.0, "lr": 0.0005}, LARGE, portion=0.25,
@@ -140,16 +140,17 @@ ROWS: tuple[Row, ...] = (
         NARROW | {"lr": 1e-3},
     ),
     Row("BYOL U-Net", "systems", "byol-unet", {}, {"arm": "finetuned", "lr": 1e-3}),
-    _continue("attention, corrected", "attention", branch="contextual"),
+    _continue("attention, corrected", "attention", "contextual"),
     _continue(
-        "attention, published masking", "attention", branch="contextual", masking="published"
+        "attention, published masking", "attention", "contextual",
+        attention={"masking": "published"},
     ),
-    _continue("attention, propagation off", "attention", branch="contextual", fusion=1),
-    _continue("attention, key stride 2", "attention", branch="contextual", key_stride=2),
+    _continue("attention, propagation off", "attention", "contextual", attention={"fusion": 1}),
+    _continue("attention, key stride 2", "attention", "contextual", attention={"key_stride": 2}),
     _continue("no attention", "attention"),
     _continue("no attention, another seed", "attention", another_seed=True),
-    _continue("spatial transformer", "attention", branch="transformer"),
-    _continue("appearance flow", "attention", branch="flow"),
+    _continue("spatial transformer", "attention", "transformer"),
+    _continue("appearance flow", "attention", "flow"),
     _continue("reconstruction alone", "losses"),
     _continue("reconstruction alone, another seed", "losses", another_seed=True),
     _continue("plain L1, not discounted", "losses", discount="none"),
