@@ -293,8 +293,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--sheet", type=Path)
     parser.add_argument("--rows", default="", help="numbers of folders, from 0, with commas")
+    parser.add_argument("--weights", type=Path, help="a file, in place of the shipped weights")
     options = parser.parse_args(arguments)
-    repair_options = RestoreOptions(device="cpu", threads=1)
+    repair_options = RestoreOptions(device="cpu", threads=1, weights=options.weights)
     lines = [
         "| photographs | overlay | opacity | file | as given | un-blended | medians | network "
         "| Telea | SSIM as given | SSIM un-blended | SSIM network | left | mask IoU "
