@@ -56,8 +56,10 @@ class Terms:
     """How to restore; its device is that of a restorer."""
     weights_sha256: str
     """Of the weights on the machine where the run was started."""
-    folder: Path
-    """Working directory there, from which relative paths count."""
+    folder: Path | None
+    """Working directory there, if paths count from it."""
+    sample: Path | None
+    """An input that is no object, which every node must see; None where there is none."""
     run_folders: tuple[Path, ...]
     """Output folders that are no stores, which every node must see."""
     owner: int
@@ -75,6 +77,7 @@ class BookKeeper:
         self._books: Books | None = None
         self._begun: dict[int, int] = {}
         self._results: dict[int, Result] = {}
+        self._ended: set[int] = set()
         self._is_stopped = False
 
     def open(self, jobs: Sequence[Job], options: RestoreOptions, folder: str) -> int:
@@ -89,13 +92,14 @@ class BookKeeper:
         return os.getpid()
 
     def begin(self, index: int) -> tuple[Job, Past] | Result | None:
-        """Return a job and what is known of it; what became of it already; or None at the end.
+        """Return a job and what is known of it; its result, if it has one; or None at the end.
 
-        A photograph comes again when its node was lost. If its output was finished, that is its
-        result, and what is left is to see whether it is there.
+        A photograph comes again when its process died, or that of another in the same task.
         """
         if self._books is None or self._is_stopped:
             return None
+        if index in self._ended:
+            return self._results[index]
         job = self._jobs[index]
         self._begun[index] = self._begun.get(index, 0) + 1
         if self._begun[index] <= ATTEMPTS:
@@ -129,13 +133,21 @@ class BookKeeper:
         return troubles
 
     def settle(self, index: int, result: Result) -> Result:
-        """Return a photograph's result: what it was before its node was lost, if it was finished.
+        """Return a photograph's result: what it was before its process died, if it had ended then.
 
         Who begins again finds the output of the first attempt and skips it; that is no news.
         """
         if result.status == "skipped" and index in self._results:
-            return replace(self._results[index], seconds=result.seconds)
+            result = replace(self._results[index], seconds=result.seconds)
+        self._results[index] = result
+        self._ended.add(index)
         return result
+
+    def forget(self, index: int) -> None:
+        """Keep nothing more of a photograph whose result has arrived."""
+        self._begun.pop(index, None)
+        self._results.pop(index, None)
+        self._ended.discard(index)
 
     def stop(self) -> None:
         """Begin nothing more, and let nothing more take its name."""
@@ -285,9 +297,9 @@ class Restorer:
         return {"id": index, "answer": pickle.dumps(answer)}
 
     def _restore(self, index: int) -> tuple[str, Any]:
-        ray = load_ray()
         if self._repair is None:
             self._repair = self._prepare()
+        ray = load_ray()
         asked = ray.get(self._keeper.begin.remote(index))
         if asked is None:
             return "stopped", None
@@ -324,12 +336,18 @@ class Restorer:
                 "same version on every node."
             )
         try:
-            os.chdir(terms.folder)
+            if terms.folder is not None:
+                os.chdir(terms.folder)
         except OSError as error:
             raise ClusterError(
                 f"{node}: there is no folder {terms.folder}, from which the paths of this run "
-                "count. Start it in a folder that every node sees."
+                "count. Start it in a folder that every node sees, or name whole paths."
             ) from error
+        if terms.sample is not None and not terms.sample.exists():
+            raise ClusterError(
+                f"{node}: does not see {terms.sample}. Name inputs that are mounted on every "
+                "node, or a store such as s3://."
+            )
         for folder in terms.run_folders:
             if not _sees_lock(folder, terms.owner):
                 raise ClusterError(
@@ -353,6 +371,24 @@ def _sees_lock(folder: Path, owner: int) -> bool:
     except (OSError, ValueError):
         return False
     return text.strip() == str(owner)
+
+
+def find_sample(jobs: Sequence[Job]) -> Path | None:
+    """Return an input of this machine that is there."""
+    paths = (job.source.path for job in jobs)
+    return next((path for path in paths if not is_remote(path) and path.exists()), None)
+
+
+def has_relative_paths(jobs: Sequence[Job], options: RestoreOptions) -> bool:
+    """Return whether anything is named from the working directory."""
+    named = [options.weights]
+    if options.detect is not None:
+        named += [options.detect.weights, options.detect.infrared]
+    # What is no file here is the name of a model.
+    paths = [path for path in named if path is not None and path.exists()]
+    for job in jobs:
+        paths += [job.source.path, job.output, job.mask or job.output]
+    return any(not is_remote(path) and not path.is_absolute() for path in paths)
 
 
 def list_run_folders(jobs: Sequence[Job]) -> tuple[Path, ...]:

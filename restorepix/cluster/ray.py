@@ -22,9 +22,8 @@ def load_ray() -> Any:
     Raises:
         UsageError: it is not installed.
     """
-    # Ray reports its use over the network unless told otherwise, and draws bars of its own.
+    # Ray reports its use over the network unless told otherwise.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
     try:
         return importlib.import_module("ray")
     except ImportError as error:

@@ -9,6 +9,8 @@ books, which one process keeps on the machine where the run was started.
 from __future__ import annotations
 
 import contextlib
+import importlib
+import logging
 import math
 import pickle
 import time
@@ -19,7 +21,15 @@ from queue import Empty, Queue
 from threading import Thread
 from typing import Any, Final
 
-from restorepix.cluster.actors import BookKeeper, Painter, Restorer, Terms, list_run_folders
+from restorepix.cluster.actors import (
+    BookKeeper,
+    Painter,
+    Restorer,
+    Terms,
+    find_sample,
+    has_relative_paths,
+    list_run_folders,
+)
 from restorepix.cluster.ray import connect
 from restorepix.engine.run import GRACE_S, InterruptedRunError
 from restorepix.engine.worker import Build, WorkerFaultError
@@ -29,12 +39,13 @@ from restorepix.pipeline import build_repair
 from restorepix.plan import Job, Plan
 from restorepix.report import Result
 
-_MOST_TASKS: Final = 20_000
+MOST_TASKS: Final = 20_000
 """A task has more than one photograph from here on, so that Ray's own books stay small. A guess."""
 _KEEPER_THREADS: Final = 64
 _PAINTER_THREADS: Final = 16
 """Photographs whose windows share calls of one network. A guess."""
-_CLOSE_S: Final = 60.0
+_CLOSE_S: Final = 600.0
+"""Seconds for the books to be closed: in a store, a journal of gigabytes is sent once more."""
 
 
 def run_on_ray(
@@ -139,7 +150,8 @@ class _Run:
             build,
             replace(self._options, device=device, jobs=1, threads=self._options.threads or 1),
             weights_sha256,
-            Path.cwd(),
+            Path.cwd() if has_relative_paths(self._plan.jobs, self._options) else None,
+            find_sample(self._plan.jobs),
             list_run_folders(self._plan.jobs),
             owner,
             self._debug,
@@ -171,6 +183,7 @@ class _Run:
                 case "result":
                     if index not in yielded:  # a block that was lost comes again
                         yielded.add(index)
+                        self._keeper.forget.remote(index)
                         yield self._plan.jobs[index], content
                 case "refused":
                     raise content
@@ -183,14 +196,13 @@ class _Run:
 
     def _deal(self, painters: list[Any], terms: Terms) -> Iterator[dict[str, Any]]:
         """Return the rows that come back, a stream that Ray Data holds back when we are slow."""
-        import importlib
-
         data: Any = importlib.import_module("ray.data")
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
         context = data.DataContext.get_current()
         context.enable_progress_bars = False
         context.print_on_execution_start = False
         count = len(self._plan.jobs)
-        rows = data.range(count, override_num_blocks=min(count, _MOST_TASKS)).map(
+        rows = data.range(count, override_num_blocks=min(count, MOST_TASKS)).map(
             Restorer,
             fn_constructor_args=(self._keeper, painters, terms),
             compute=data.ActorPoolStrategy(size=self._jobs),

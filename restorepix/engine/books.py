@@ -9,7 +9,15 @@ from typing import TypeVar
 
 from restorepix.deadline import Waiting, call_in_time
 from restorepix.engine.lock import RunLock
-from restorepix.errors import PhotoError, PlanError, StoppedError, TimedOutError, WriteError
+from restorepix.errors import (
+    PhotoError,
+    PlanError,
+    StoppedError,
+    StoreError,
+    StoreUnavailableError,
+    TimedOutError,
+    WriteError,
+)
 from restorepix.options import RestoreOptions
 from restorepix.originals import Ledger
 from restorepix.pipeline import Past, sweep_folders
@@ -120,11 +128,13 @@ class Books:
         open_part: Callable[[Path, RestoreOptions], T],
         options: RestoreOptions,
     ) -> T:
-        """Return a part of the books, unless its disk does not answer; stores look after that."""
-        if is_remote(folder):
-            return open_part(folder, options)
+        """Return a part of the books, unless its disk or store does not answer."""
         try:
+            if is_remote(folder):
+                return open_part(folder, options)  # each of its requests has its own limit
             return call_in_time(lambda: open_part(folder, options), self._timeout_s, str(folder))
+        except StoreError as error:
+            raise StoreUnavailableError(str(error)) from error
         except TimedOutError as error:
             raise PlanError(f"The journal cannot be opened: {error}") from error
 

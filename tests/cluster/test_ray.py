@@ -50,13 +50,14 @@ CLUSTER = """
 PROGRAM = """
     import json, sys, time
     import stand_ins
-    from restorepix.cluster import run_on_ray
+    from restorepix.cluster import run as cluster_run, run_on_ray
     from restorepix.options import ClusterOptions, RestoreOptions, WalkOptions
     from restorepix.plan import build_plan
     from restorepix.stores import parse_place
 
     if __name__ == "__main__":
-        source, mask, out, address, build, painters = sys.argv[1:]
+        source, mask, out, address, build, painters, *tasks = sys.argv[1:]
+        cluster_run.MOST_TASKS = int(tasks[0]) if tasks else cluster_run.MOST_TASKS
         options = RestoreOptions(device="cpu", resume=True)
         places = [parse_place(name) for name in (source, mask, out)]
         plan = build_plan([places[0]], places[1], places[2], options, WalkOptions())
@@ -305,9 +306,28 @@ def test_a_photograph_that_kills_processes_fails_and_the_others_go_on(photos, cl
     write_picture(photos / "05.png", draw_photo(24, 40))
     write_picture(tmp_path / "masks" / "05.png", draw_mask(24, 40))
     places = [photos, tmp_path / "masks", tmp_path / "out"]
-    told = finish(start([*places, cluster.address, "build_deadly", 0], cluster.environment))
+    # Three photographs a task: those beside it come again with it.
+    told = finish(start([*places, cluster.address, "build_deadly", 0, 4], cluster.environment))
     assert len(told) == COUNT
     assert {name: code for name, _, code in told if code} == {"05.png": "crashed"}
+
+
+@needs_ray
+@pytest.mark.slow
+def test_an_interrupted_run_keeps_what_it_has_and_the_next_goes_on(photos, cluster, tmp_path):
+    out = tmp_path / "out"
+    places = [photos, tmp_path / "masks", out]
+    child = start([*places, cluster.address, "build_sleepy", 0], cluster.environment)
+    await_results(child, 1)
+    child.send_signal(signal.SIGINT)
+    _, errors = child.communicate(timeout=300)
+    assert "InterruptedRunError" in errors
+    done = {path.name for path in out.glob("*.png")}
+    assert 0 < len(done) < COUNT
+    assert not list(out.glob("*.tmp")) and not (out / ".restorepix" / "lock").exists()
+    told = finish(start([*places, cluster.address, "build_flat", 0], cluster.environment))
+    assert {name for name, status, _ in told if status == "skipped"} == done
+    assert {status for _, status, _ in told} == {"skipped", "restored"}
 
 
 @needs_ray
