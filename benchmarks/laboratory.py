@@ -196,7 +196,10 @@ class Laboratory:
         path = folder / f"{digest([self.evaluation, name != row.name and name])}.json"
         if not path.is_file():
             return None
-        return Result(name, row.group, json.loads(path.read_text()), _read_seconds(folder) / 60)
+        recipe = self.describe_run(row)[0]
+        crops = recipe.lab.steps * recipe.lab.batch
+        minutes = _read_seconds(folder) / 60
+        return Result(name, row.group, json.loads(path.read_text()), minutes, crops)
 
     def keep_result(self, row: Row, name: str, records: list[dict[str, Any]]) -> None:
         """Keep what was scored."""
@@ -367,24 +370,17 @@ def main() -> int:
 
 def describe_budget(laboratory: Laboratory, threads: int) -> list[str]:
     """Paragraphs: what every row was given, and on which machine."""
-    portions: dict[float, list[str]] = {}
-    for row in ROWS:
-        portions.setdefault(row.portion, []).append(row.name)
-    shares = [
-        f"{laboratory.crops * portion:,.0f} crops for {', '.join(names)}"
-        for portion, names in sorted(portions.items(), reverse=True)
-        if portion < 1
-    ]
     photos = len({case.photo for case in laboratory.cases})
     encoder = (
         "an encoder given from outside" if laboratory.encoder else "that of the comparison below"
     )
     return [
-        f"Budget: {laboratory.crops:,} crops of {CROP_PX} px in batches of {BATCH}, from "
-        f"photographs of 128 to 160 px, {laboratory.bank:,} masks of the default inpainter's mix, "
-        f"seed {laboratory.seed}. Less have: {'; '.join(shares)}. Scored on {photos} photographs "
-        f"of {SIDE_PX} px that no row was trained on, with {', '.join(KINDS)} each. The "
-        f"pre-trained BYOL encoder is {encoder}.",
+        f"Budget: up to {laboratory.crops:,} crops of {CROP_PX} px (128 px for the centre and "
+        f"AlexNet forms) in batches of {BATCH}, from photographs of 128 to 160 px; {laboratory.bank:,} "
+        f"masks of the default inpainter's mix; seed {laboratory.seed}. Rows that go on from "
+        "another, cost more or need less have fewer: see the column. Scored on "
+        f"{photos} photographs of {SIDE_PX} px that no row was trained on, with "
+        f"{', '.join(KINDS)} each. The pre-trained BYOL encoder is {encoder}.",
         f"Machine: {describe_setup()}; {threads} thread(s), {laboratory.device}.",
     ]
 

@@ -33,7 +33,7 @@ _INTRODUCTION = """\
 The budget is tiny: rows say how systems begin to learn, not how good they become. Networks are half
 as wide as published; the costs below are those of the published sizes. Rates are raised for short
 runs and fall to zero at the end; of DeepFill's five critic steps a step one is left. The ablations
-of DeepFill all go on from one trained network, which the table of systems has as "{start}".
+of DeepFill all go on from one trained network: "{start}".
 """
 
 _LEGEND = """\
@@ -54,6 +54,8 @@ class Result:
     """Of each case: photo, content, kind, and scores or ``refused``."""
     minutes: float | None
     """Of training; None for what is not trained."""
+    crops: int | None = None
+    """That it was trained on, without those of the row that it went on from."""
 
     def select(self, **wanted: Any) -> list[Mapping[str, Any]]:
         """Records that were not refused and have these values."""
@@ -110,8 +112,10 @@ def write_group(results: Sequence[Result]) -> str:
         refused = sum("refused" in record for record in result.records)
         name = f"{result.name} (refused {refused})" if refused else result.name
         values = [_number(result.average(score), digits) for _, score, digits in _COLUMNS]
-        rows.append([name, *values, _number(result.minutes, 1)])
-    return _write_table(["row", *(title for title, _, _ in _COLUMNS), "minutes"], rows)
+        crops = "" if result.crops is None else f"{result.crops:,}"
+        rows.append([name, *values, crops, _number(result.minutes, 1)])
+    head = ["row", *(title for title, _, _ in _COLUMNS), "crops", "minutes"]
+    return _write_table(head, rows)
 
 
 def write_breakdown(results: Sequence[Result], key: str) -> str:
