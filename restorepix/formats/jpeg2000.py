@@ -112,7 +112,7 @@ def _read(data: bytes, name: str, max_mpixels: float) -> Photo:
     streams = [box for box in boxes if box.kind == b"jp2c"]
     if len(streams) != 1:
         raise _refuse(name, f"{len(streams)} codestreams")
-    stream = data[streams[0].content : streams[0].end]
+    stream = memoryview(data)[streams[0].content : streams[0].end]
     header = _read_header(stream, name)
     check_pixels(header.height * header.width, max_mpixels, name)
     icc, alpha = (None, False) if bare else _read_colors(data, boxes, header, name)
@@ -156,9 +156,9 @@ def split_boxes(data: bytes, start: int, end: int, name: str) -> tuple[Box, ...]
     return tuple(boxes)
 
 
-def _read_header(stream: bytes, name: str) -> _Header:
+def _read_header(stream: memoryview, name: str) -> _Header:
     """Read SIZ and COD of the main header (ISO/IEC 15444-1, annex A)."""
-    if not stream.startswith(_CODESTREAM):
+    if bytes(stream[: len(_CODESTREAM)]) != _CODESTREAM:
         raise _corrupt(name, "no codestream")
     _, right, bottom, left, top = struct.unpack_from(">HIIII", stream, 6)
     (channels,) = struct.unpack_from(">H", stream, 40)
@@ -185,7 +185,7 @@ def _read_header(stream: bytes, name: str) -> _Header:
         at += 2 + size
 
 
-def _check_tiles(stream: bytes, name: str) -> None:
+def _check_tiles(stream: memoryview, name: str) -> None:
     """Check that all tile-parts are there, up to EOC: decoders fill what is missing with grey."""
     at = 2
     while True:
@@ -197,7 +197,7 @@ def _check_tiles(stream: bytes, name: str) -> None:
         if marker == _SOT:
             (size,) = struct.unpack_from(">I", stream, at + 6)
             if size == 0:  # the last one, up to EOC
-                if not stream.endswith(b"\xff\xd9"):
+                if bytes(stream[-2:]) != b"\xff\xd9":
                     raise _corrupt(name, "no end of codestream")
                 return
             if size < 14:
@@ -241,7 +241,7 @@ def _build_box(kind: bytes, content: bytes) -> bytes:
     return struct.pack(">I", 8 + len(content)) + kind + content
 
 
-def _decode(stream: bytes, header: _Header) -> npt.NDArray[Any] | None:
+def _decode(stream: memoryview, header: _Header) -> npt.NDArray[Any] | None:
     """Return (H, W, C) samples, or None when the codestream is damaged."""
     size = (header.height, header.width, header.channels)
     parts = _build_box(b"ihdr", struct.pack(">IIHBBBB", *size, header.bits - 1, 7, 0, 0))
@@ -255,7 +255,8 @@ def _decode(stream: bytes, header: _Header) -> npt.NDArray[Any] | None:
             _build_box(b"jP  ", b"\r\n\x87\n"),
             _build_box(b"ftyp", b"jp2 \0\0\0\0jp2 "),
             _build_box(b"jp2h", parts),
-            _build_box(b"jp2c", stream),
+            struct.pack(">I4s", 8 + len(stream), b"jp2c"),
+            stream,  # not copied into a box before: it can be a tenth of the memory
         )
     )
     right, bottom = struct.unpack_from(">II", stream, 24)
