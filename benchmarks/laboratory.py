@@ -377,9 +377,9 @@ def describe_budget(laboratory: Laboratory, threads: int) -> list[str]:
     return [
         f"Budget: up to {laboratory.crops:,} crops of {CROP_PX} px (128 px for the centre and "
         f"AlexNet forms) in batches of {BATCH}, from photographs of 128 to 160 px; "
-        f"{laboratory.bank:,} masks of the default inpainter's mix; seed {laboratory.seed}. Rows that go on from "
-        "another, cost more or need less have fewer: see the column. Scored on "
-        f"{photos} photographs of {SIDE_PX} px that no row was trained on, with "
+        f"{laboratory.bank:,} masks of the default inpainter's mix; seed {laboratory.seed}. "
+        "Rows that go on from another, cost more or need less have fewer: see the column. "
+        f"Scored on {photos} photographs of {SIDE_PX} px that no row was trained on, with "
         f"{', '.join(KINDS)} each. The pre-trained BYOL encoder is {encoder}.",
         f"Machine: {describe_setup()}; {threads} thread(s), {laboratory.device}.",
     ]
