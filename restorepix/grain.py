@@ -7,8 +7,8 @@ inside the hole alone:
 
 1. *Evidence.* Around the hole, known blocks of 16x16 px lose what is smooth (a fitted quadric);
    blocks that look like noise (no direction, even, unclipped) and are among the flattest of their
-   brightness tell the grain. When they are few, or are no level of their own below the texture of
-   the picture, or that level is too low to be seen, there is no grain, and nothing changes.
+   brightness tell the grain. When they are few, differ more from each other than grain does, or
+   hold too little to be seen, there is no grain, and nothing changes.
 2. *Model.* For each channel a standard deviation as a function of brightness, and one spectrum,
    matrix-valued, so that the grain's size and its correlation between channels come along.
 3. *Synthesis.* White noise, a pure function of the picture's content and of the pixel's place,
