@@ -43,6 +43,14 @@ class Counts:
         self.truth += int(truth.sum())
         self.hit += int((truth & _grow(found, tolerance_px)).sum())
 
+    def __iadd__(self, other: Counts) -> Counts:
+        """Add the sums of other pictures."""
+        self.found += other.found
+        self.right += other.right
+        self.truth += other.truth
+        self.hit += other.hit
+        return self
+
     @property
     def precision(self) -> float:
         """Share of marks that are right; 1 without marks."""

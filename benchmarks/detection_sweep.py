@@ -1,4 +1,4 @@
-"""What every choice of threshold, growth and smallest piece gives, on damaged and clean pictures.
+"""What choices of threshold, growth, smallest piece and evidence give, damaged and clean.
 
 ``benchmarks.detection --sweep`` prints the table, ``training.calibrate`` chooses from it.
 """
@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Final, NamedTuple
@@ -16,14 +16,14 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.detection_scores import TOLERANCE_PX, Counts
-from restorepix.detect.findings import Marking
+from restorepix.detect.findings import Marking, needed_evidence
 from restorepix.masks import DamageClass
 from training.synthesis.sample import Sample
 
 CLASSES: Final[tuple[DamageClass, ...]] = ("scratch", "text", "watermark")
 
-SHIFT: Final = 2.0
-"""Maps are scanned with logits lowered by this: 8 bits then tell logits from -3 to 7 apart."""
+SHIFT: Final = 5.0
+"""Maps are scanned with logits lowered by this: 8 bits then tell logits from 0 to 10 apart."""
 
 Maps = npt.NDArray[np.uint8]
 Scan = Callable[[npt.NDArray[np.uint8]], Maps]
@@ -37,17 +37,24 @@ class Setting(NamedTuple):
     grow: float
     """And consists of pixels with this or more."""
     min_area: int
+    evidence: int = 0
+    """Pixels at ``begin`` or above that a picture needs; see ``Marking.evidence``."""
 
     @property
     def marking(self) -> Marking:
         """The same for weights whose logits are lowered by ``begin``: 0.5 begins a piece."""
-        return Marking(round(2 / (1 + math.exp(self.begin - self.grow)), 4), self.min_area)
+        return Marking(
+            round(2 / (1 + math.exp(self.begin - self.grow)), 4), self.min_area, self.evidence
+        )
 
 
 SETTINGS: Final = tuple(
-    Setting(begin, grow, area)
-    for begin, grow, area in product(
-        (-1.0, 0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0), (-1.0, 0.0, 1.0, 2.0), (6, 16, 40, 100)
+    Setting(begin, grow, area, evidence)
+    for begin, grow, area, evidence in product(
+        (0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0),
+        (0.0, 1.0, 2.0, 4.0),
+        (6, 16, 40),
+        (0, 50, 100, 200, 400, 800, 1600),
     )
     if grow <= begin <= grow + 4
 )
@@ -104,26 +111,55 @@ def sweep(
         settings: to be scored.
     """
     table = {kind: {setting: Row(Counts()) for setting in settings} for kind in CLASSES}
-    grows = sorted({setting.grow for setting in settings})
+    cuts: dict[Setting, list[Setting]] = {}
+    for setting in settings:
+        cuts.setdefault(setting._replace(evidence=0), []).append(setting)
     for channel, kind in enumerate(CLASSES):
         for sample in damaged.get(kind, ()):
             plane, target = scan(sample.image)[channel], sample.target[channel]
-            for grow in grows:
-                labels, areas, peaks = cut_pieces(plane, grow)
-                for setting in (one for one in settings if one.grow == grow):
-                    keep = (peaks >= level(setting.begin)) & (areas >= setting.min_area)
-                    table[kind][setting].counts.add(keep[labels], target, TOLERANCE_PX)
+            for cut, pieces in _cut_all(plane, cuts):
+                found, missed = Counts(), Counts()
+                found.add(pieces.keep[pieces.labels], target, TOLERANCE_PX)
+                missed.truth = found.truth
+                for setting in cuts[cut]:
+                    shown = pieces.sure >= needed_evidence(setting.marking, plane.size)
+                    table[kind][setting].counts += found if shown else missed
     for photo in clean:
         maps = scan(photo)
         for channel, kind in enumerate(CLASSES):
-            for grow in grows:
-                _, areas, peaks = cut_pieces(maps[channel], grow)
-                for setting in (one for one in settings if one.grow == grow):
-                    keep = (peaks >= level(setting.begin)) & (areas >= setting.min_area)
-                    row = table[kind][setting]
-                    row.marked += bool(keep.any())
-                    row.pixels += float(areas[keep].sum() / maps[channel].size)
+            for cut, pieces in _cut_all(maps[channel], cuts):
+                share = float(pieces.areas[pieces.keep].sum() / maps[channel].size)
+                for setting in cuts[cut]:
+                    if pieces.sure >= needed_evidence(setting.marking, maps[channel].size):
+                        row = table[kind][setting]
+                        row.marked += share > 0
+                        row.pixels += share
     return table
+
+
+class _Pieces(NamedTuple):
+    """A map cut by one setting."""
+
+    labels: npt.NDArray[np.int32]
+    areas: npt.NDArray[np.int64]
+    keep: npt.NDArray[np.bool_]
+    """By label, whether the piece is marked."""
+    sure: int
+    """Pixels at the threshold or above, in pieces of any size."""
+
+
+def _cut_all(
+    plane: npt.NDArray[np.uint8], cuts: Iterable[Setting]
+) -> Iterator[tuple[Setting, _Pieces]]:
+    """Every setting with what it cuts out of a map."""
+    grown = {grow: cut_pieces(plane, grow) for grow in {cut.grow for cut in cuts}}
+    sure = {
+        begin: int(np.count_nonzero(plane >= level(begin))) for begin in {c.begin for c in cuts}
+    }
+    for cut in cuts:
+        labels, areas, peaks = grown[cut.grow]
+        keep = (peaks >= level(cut.begin)) & (areas >= cut.min_area)
+        yield cut, _Pieces(labels, areas, keep, sure[cut.begin])
 
 
 def choose(rows: Mapping[Setting, Row], clean: int, limit: float) -> Setting | None:
@@ -139,21 +175,22 @@ def choose(rows: Mapping[Setting, Row], clean: int, limit: float) -> Setting | N
 def format_table(table: Table, clean: int, limits: Sequence[float]) -> str:
     """For each class and limit of clean photographs marked, the best setting and what it gives."""
     lines = [
-        f"| class | at most | begin | grow | min area | precision | recall | F1 | IoU "
+        f"| class | at most | begin | grow | min area | evidence | precision | recall | F1 | IoU "
         f"| of {clean} clean marked | their pixels |",
-        "|---" * 11 + "|",
+        "|---" * 12 + "|",
     ]
     for kind, rows in table.items():
         for limit in limits:
             setting = choose(rows, clean, limit)
             if setting is None:
-                lines.append(f"| {kind} | {100 * limit:g} % | none" + " | " * 8 + " |")
+                lines.append(f"| {kind} | {100 * limit:g} % | none" + " | " * 9 + " |")
                 continue
             row = rows[setting]
             scores = " | ".join(f"{value:.3f}" for value in row.counts.as_row().values())
             lines.append(
                 f"| {kind} | {100 * limit:g} % | {setting.begin:g} | {setting.grow:g} "
-                f"| {setting.min_area} | {scores} | {100 * row.marked / max(1, clean):.1f} % "
+                f"| {setting.min_area} | {setting.evidence} | {scores} "
+                f"| {100 * row.marked / max(1, clean):.1f} % "
                 f"| {100 * row.pixels / max(1, clean):.3f} % |"
             )
     return "\n".join(lines) + "\n"

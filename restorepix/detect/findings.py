@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
@@ -28,6 +29,14 @@ class Marking(NamedTuple):
     (hysteresis, as of Canny 1986)."""
     min_area: int = 6
     """Smallest piece in pixels, before its margin, unless the options name one."""
+    evidence: int = 0
+    """Pixels at the threshold or above that a page of ``EVIDENCE_AREA`` needs in all before
+    anything of the class is marked; larger pages need more, by the root of their area. Damage comes
+    in numbers; what merely looks like it in a sound photograph is mostly alone."""
+
+
+EVIDENCE_AREA: Final = 640 * 480
+"""Pixels of the page for which ``Marking.evidence`` is given."""
 
 
 DEFAULT_MARKING: Final = Marking()
@@ -76,10 +85,9 @@ def find_damage(
     detected: dict[DamageClass, ClassFinding] = {}
     components: list[Mapping[str, Any]] = []
     for name, probability in maps.items():
-        if extra is not None and name == "scratch":
-            probability = np.maximum(probability, extra.astype(np.uint8) * np.uint8(255))
         marking = (markings or {}).get(name, DEFAULT_MARKING)
-        found = _find_pieces(probability, options, marking, allowed)
+        known = extra if name == "scratch" else None
+        found = _find_pieces(probability, options, marking, allowed, known)
         if found is None:
             detected[name] = ClassFinding(0, 0.0)
             continue
@@ -107,8 +115,13 @@ def find_pixels(
     probability: npt.NDArray[np.uint8], options: DetectOptions, marking: Marking = DEFAULT_MARKING
 ) -> BoolMask:
     """Return the pixels of the pieces of one class, (H, W) bool, without margins or regions."""
-    found = _find_pieces(probability, options, marking, None)
+    found = _find_pieces(probability, options, marking, None, None)
     return np.zeros(probability.shape, np.bool_) if found is None else found[0]
+
+
+def needed_evidence(marking: Marking, pixels: int) -> float:
+    """Return how many sure pixels a page of so many pixels needs."""
+    return marking.evidence * math.sqrt(max(1.0, pixels / EVIDENCE_AREA))
 
 
 def _find_pieces(
@@ -116,12 +129,22 @@ def _find_pieces(
     options: DetectOptions,
     marking: Marking,
     allowed: BoolMask | None,
+    known: BoolMask | None,
 ) -> tuple[BoolMask, npt.NDArray[np.int64], npt.NDArray[np.float64], npt.NDArray[np.int32]] | None:
     """Pixels, and of each piece area, confidence and box; None when there is no piece."""
     min_area = marking.min_area if options.min_area is None else options.min_area
     high = max(1, round(options.threshold * 255))
-    if int(probability.max(initial=0)) < high:
-        return None
+    sure = probability >= high
+    if allowed is not None:
+        sure &= allowed
+    if np.count_nonzero(sure) < max(1, needed_evidence(marking, probability.size)):
+        if known is None:
+            return None
+        probability = np.zeros_like(probability)
+    if known is not None:  # what infrared shows needs no other evidence
+        probability = np.maximum(probability, known.astype(np.uint8) * np.uint8(255))
+        if int(probability.max(initial=0)) < high:
+            return None
     low = probability >= max(1, round(options.threshold * marking.grow * 255))
     if allowed is not None:
         low &= allowed

@@ -45,7 +45,7 @@ def check_detector(options: DetectOptions) -> None:
 def read_markings(path: Path) -> dict[DamageClass, Marking]:
     """Return what the header of a detector's weights says of each class; empty for nothing.
 
-    The header's ``marking`` is a JSON object: by class ``grow`` and ``min_area``, as
+    The header's ``marking`` is a JSON object: by class ``grow``, ``min_area`` and ``evidence``, as
     :class:`restorepix.detect.findings.Marking` has them. The thresholds are in the weights: 0.5 is
     where sensitivity ``normal`` begins a piece (training/calibrate.py).
 
@@ -60,12 +60,14 @@ def read_markings(path: Path) -> dict[DamageClass, Marking]:
         for name, table in tables.items():
             marking = Marking(**table)
             share, area = float(marking.grow), int(marking.min_area)
-            if name not in get_args(DamageClass) or not (0 < share <= 1 <= area):
+            evidence = int(marking.evidence)
+            if name not in get_args(DamageClass) or not (0 < share <= 1 <= area and evidence >= 0):
                 raise ValueError(name)
-            markings[name] = Marking(share, area)
+            markings[name] = Marking(share, area, evidence)
     except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise WeightsError(
             f"{path}: the header's marking is {text[:80]!r}, expected for some of the classes grow "
-            "(above 0, at most 1) and min_area (1 or more). Export the weights again."
+            "(above 0, at most 1), min_area (1 or more) and evidence (0 or more). Export the "
+            "weights again."
         ) from error
     return markings

@@ -22,7 +22,7 @@ from benchmarks.detection_sweep import (
     level,
     sweep,
 )
-from restorepix.detect.findings import find_pixels
+from restorepix.detect.findings import find_pixels, needed_evidence
 from restorepix.detect.weights import read_markings
 from restorepix.models.detector import CLASSES, DetectorConfig
 from restorepix.models.encoder import EncoderConfig
@@ -45,7 +45,7 @@ def as_level(logits: np.ndarray, shift: float) -> np.ndarray:
 
 
 def test_levels_are_where_rounded_logits_begin() -> None:
-    for logit in (-1.0, 0.0, 3.0, 6.0):
+    for logit in (0.0, 1.0, 3.0, 6.0, 8.0):
         assert as_level(np.array(logit + 0.03), SHIFT) >= level(logit)
         assert as_level(np.array(logit - 0.3), SHIFT) < level(logit)
 
@@ -59,11 +59,13 @@ def test_pieces_have_their_area_and_peak() -> None:
     assert labels[0, 0] == 0 == areas[0]
 
 
-@pytest.mark.parametrize("setting", SETTINGS[::4])
+@pytest.mark.parametrize("setting", SETTINGS[::31])
 def test_a_setting_marks_what_calibrated_weights_mark(setting: Setting) -> None:
     logits = draw_logits(3)
     labels, areas, peaks = cut_pieces(as_level(logits, SHIFT), setting.grow)
     keep = (peaks >= level(setting.begin)) & (areas >= setting.min_area)
+    sure = np.count_nonzero(as_level(logits, SHIFT) >= level(setting.begin))
+    keep &= sure >= needed_evidence(setting.marking, logits.size)
     calibrated = as_level(logits, setting.begin)
     assert np.array_equal(keep[labels], find_pixels(calibrated, DetectOptions(), setting.marking))
 
@@ -78,16 +80,17 @@ def test_clean_photographs_and_damage_are_counted() -> None:
     def scan(photo: np.ndarray) -> np.ndarray:
         return np.stack([photo[..., 0], photo[..., 0] // 2, photo[..., 0] * 0])
 
-    settings = (Setting(1.0, 0.0, 6), Setting(1.0, 0.0, 40))
+    settings = (Setting(1.0, 0.0, 6), Setting(1.0, 0.0, 40), Setting(1.0, 0.0, 6, 17))
     table = sweep(scan, {"scratch": [Sample(image, target, ())]}, clean, settings)
-    few, many = (table["scratch"][setting] for setting in settings)
+    few, many, much = (table["scratch"][setting] for setting in settings)
     assert few.counts.f1 == 1 and few.marked == 1 and few.pixels == pytest.approx(16 / 400)
     assert many.counts.recall == 0 and many.marked == 0
+    assert much.counts.recall == 0 and much.counts.truth == 16 and much.marked == 0
     assert table["watermark"][settings[0]].marked == 0
     assert choose(table["scratch"], 2, 0.5) == settings[0]
     assert choose(table["scratch"], 2, 0.4) is None  # the other finds nothing
     lines = format_table(table, 2, (0.5,)).splitlines()
-    assert "| scratch | 50 % | 1 | 0 | 6 | 1.000 | 1.000 | 1.000 | 1.000 | 50.0 %" in lines[2]
+    assert "| scratch | 50 % | 1 | 0 | 6 | 0 | 1.000 | 1.000 | 1.000 | 1.000 | 50.0 %" in lines[2]
     assert len({line.count("|") for line in lines}) == 1
 
 
@@ -111,7 +114,7 @@ def save_tiny(folder: Path) -> Path:
 def test_the_threshold_is_in_the_weights_and_the_rest_in_the_header(tmp_path: Path) -> None:
     checkpoint = save_tiny(tmp_path)
     export_detector(checkpoint, tmp_path / "raw.safetensors")
-    chosen = {"scratch": Setting(2.0, 0.0, 16), "text": Setting(3.0, 1.0, 40),
+    chosen = {"scratch": Setting(2.0, 0.0, 16, 50), "text": Setting(3.0, 1.0, 40),
               "watermark": Setting(0.0, 0.0, 6)}  # fmt: skip
     export_calibrated(checkpoint, tmp_path / "out.safetensors", chosen)  # type: ignore[arg-type]
     raw, out = (load_file(tmp_path / f"{name}.safetensors") for name in ("raw", "out"))
@@ -122,6 +125,7 @@ def test_the_threshold_is_in_the_weights_and_the_rest_in_the_header(tmp_path: Pa
     assert {name: one.min_area for name, one in markings.items()} == {
         "scratch": 16, "text": 40, "watermark": 6
     }  # fmt: skip
+    assert [markings[name].evidence for name in CLASSES] == [50, 0, 0]
     assert markings["watermark"].grow == 1 and 0.2 < markings["scratch"].grow < 0.3
     assert read_markings(tmp_path / "raw.safetensors") == {}
     assert check_file(tmp_path / "out.safetensors", "detector").architecture.kind == "detector"

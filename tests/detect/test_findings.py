@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 from restorepix.detect.findings import (
+    EVIDENCE_AREA,
     MARGIN_PX,
     Marking,
     find_damage,
+    needed_evidence,
     paint_regions,
     review_confidence,
 )
@@ -75,6 +77,27 @@ def test_weights_say_how_pieces_grow_and_how_small_they_may_be() -> None:
     asked = DetectOptions(classes=("scratch",), min_area=5)
     found = find_damage({"scratch": probability}, asked, markings=markings)
     assert [one["pixels"] for one in found.components] == [30]
+
+
+def test_a_class_needs_evidence_in_all_before_anything_is_marked() -> None:
+    probability = blank()
+    probability[5:9, 5:9] = 255
+    options = DetectOptions(classes=("scratch",))
+    for evidence, pieces in ((16, 1), (17, 0)):
+        markings = {"scratch": Marking(evidence=evidence)}
+        found = find_damage({"scratch": probability}, options, markings=markings)
+        assert len(found.components) == pieces
+        assert found.mask.any() == (pieces > 0)
+    infrared = np.zeros(probability.shape, np.bool_)
+    infrared[30:33, 30:33] = True
+    found = find_damage({"scratch": probability}, options, extra=infrared, markings=markings)
+    assert [one["box"] for one in found.components] == [[30, 30, 3, 3]]
+
+
+def test_large_pages_need_more_evidence_by_the_root_of_their_area() -> None:
+    marking = Marking(evidence=100)
+    assert needed_evidence(marking, 64) == 100
+    assert needed_evidence(marking, 4 * EVIDENCE_AREA) == 200
 
 
 def test_small_pieces_are_dropped() -> None:
