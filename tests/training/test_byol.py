@@ -24,6 +24,7 @@ from training.byol import (
     read_recipe,
     target_momentum,
 )
+from training.detector import read_recipe as read_detector_recipe
 
 SMALL = EncoderConfig(channels=(8, 8, 16, 16), depths=(1, 1, 1, 1))
 TINY = ByolConfig(
@@ -169,5 +170,6 @@ def test_views_depend_on_seed_and_step_alone_and_differ() -> None:
 def test_recipes_are_complete(name: str) -> None:
     config, encoder = read_recipe(Path("training/recipes") / f"{name}.toml")
     assert config.batch >= 256 and config.momentum == 0.99
-    assert encoder == EncoderConfig()
+    detector = read_detector_recipe(Path("training/recipes/detector.toml")).detector.encoder
+    assert encoder == (detector if name == "byol" else EncoderConfig())
     assert math.isclose(config.min_spread, 0.3)
