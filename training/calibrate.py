@@ -83,7 +83,7 @@ def main() -> None:
     parser.add_argument("--clean", type=int, default=600, help="clean photographs")
     parser.add_argument("--damaged", type=int, default=100, help="damaged pictures of each class")
     parser.add_argument(
-        "--limit", type=float, nargs=3, default=(0.01, 0.01, 0.02), metavar=CLASSES,
+        "--limit", type=float, nargs=3, default=(0.02, 0.02, 0.02), metavar=CLASSES,
         help="largest share of clean photographs that each class may mark",
     )  # fmt: skip
     parser.add_argument("--seed", type=int, default=7)

@@ -6,7 +6,7 @@
 #   interrupted continues from its last checkpoint. MODEL: inpaint, detect; default: those of the
 #   manifest. RUNS/MODEL.safetensors, RUNS/MODEL.txt (the table), RUNS/MODEL.md (the model card with
 #   that table) and RUNS/MODEL.toml (what the manifest pins) come out.
-#   RECIPES (training/recipes), PHOTOS (256) and BANK (50000) can be set to try it out in small.
+#   RECIPES (training/recipes), PHOTOS (256) and BANK (60000) can be set to try it out in small.
 set -euo pipefail
 data=${1:?usage: training/reproduce.sh DATA [RUNS [MODEL...]]}
 runs=${2:-runs}
@@ -47,7 +47,7 @@ make_inpaint() {
 make_detect() {
   build_cache "$recipes/detector.toml" "$runs/cache"
   python -m training.synthesis.bank "$recipes/detector.toml" --cache "$runs/cache" \
-    --elements "$elements" --out "$runs/bank" --samples "${BANK:-50000}"
+    --elements "$elements" --out "$runs/bank" --samples "${BANK:-60000}"
   python -m training.detector "$recipes/detector.toml" --bank "$runs/bank" --run "$runs/detector"
   python -m training.calibrate "$runs/detector/checkpoint" "$data" \
     --recipe "$recipes/detector.toml" --out "$runs/detect.safetensors"
