@@ -35,8 +35,8 @@ program). Exact definitions: [benchmarks/scores.py](../benchmarks/scores.py).
 """
 
 _PARTS_LEGEND = """\
-`restorepix` is what `restorepix fix --grain off` paints. `attention off`, where the weights use it, is
-the same network with that branch switched off, not one trained without it. `coarse alone` and
+`restorepix` is what `restorepix fix --grain off` paints. `attention off`, where the weights use it,
+is the same network with that branch switched off, not one trained without it. `coarse alone` and
 `fill alone` are its earlier stages. `whole picture at once` is the network run on the whole picture
 in one go, without windows and guides.
 """
