@@ -151,8 +151,6 @@ def test_detect_is_a_function_and_a_package(monkeypatch):
 
 
 def test_detect_without_weights_says_so(monkeypatch):
-    from restorepix import weights
-
-    monkeypatch.setattr(weights, "list_models", dict)
+    monkeypatch.setattr("restorepix.detect.weights.list_models", dict)
     with pytest.raises(UsageError, match="no detector is installed"):
         detect(np.zeros((4, 5), np.uint8))
