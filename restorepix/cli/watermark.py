@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -55,7 +56,7 @@ from restorepix.cli.common import (
 )
 from restorepix.cli.models import fetch_missing
 from restorepix.errors import ExitCode, UsageError
-from restorepix.options import Region, RestoreOptions, WalkOptions
+from restorepix.options import DetectOptions, Region, RestoreOptions, WalkOptions
 
 if TYPE_CHECKING:
     from restorepix.plan import Plan
@@ -172,7 +173,8 @@ def remove_watermark(
       restorepix remove-watermark more/ --overlay logo.png [dim]# even a single photograph[/dim]
 
     For photographs of your own, or with their owner's leave. Five photographs that carry the
-    watermark are needed, twenty are better. Those without it stay byte for byte.
+    watermark are needed, twenty are better. Those without it stay byte for byte. Where nothing is
+    shared, what the detector sees of writing and marks is repainted.
     """
     with report_errors(debug):
         options = RestoreOptions(
@@ -239,6 +241,21 @@ class _Source:
     ) -> None:
         self._overlay, self._per_image = overlay, per_image
         self._regions, self._save = regions, save
+
+    def ask_detector(self, options: RestoreOptions, mask: Path | None) -> RestoreOptions:
+        """Return options by which a detector looks at photographs that share nothing.
+
+        Unchanged where a user knows the place or the overlay, or no detector is there.
+        """
+        from restorepix.detect.weights import DETECTOR_MODEL
+        from restorepix.weights import list_models
+
+        if mask is not None or self._overlay is not None or DETECTOR_MODEL not in list_models():
+            return options
+        detect = DetectOptions(
+            classes=("text", "watermark"), regions=self._regions, dilate=options.dilate
+        )
+        return replace(options, detect=detect)
 
     def learn(
         self,
@@ -309,7 +326,7 @@ def _remove(
 ) -> ExitCode:
     from restorepix.engine.run import share_cores
     from restorepix.plan import build_plan
-    from restorepix.watermark.repair import build_watermark_repair
+    from restorepix.watermark.repair import build_marks_finder, build_watermark_repair
 
     if page is not None:
         from restorepix.gallery.page import check_place
@@ -321,11 +338,13 @@ def _remove(
         from restorepix.watermark.forecast import estimate_removal
 
         study = source.learn(plan, mask, options, talk, keep=False)
-        print_plan(plan, talk, options, partial(estimate_removal, study))
+        options = source.ask_detector(options, mask)
+        finder = build_marks_finder(study, options)
+        print_plan(plan, talk, options, partial(estimate_removal, study, finder))
         return ExitCode.OK
     if not plan.jobs:
         return finish_run([], 0.0, talk)
-    options = share_cores(options, len(plan.jobs))
+    options = source.ask_detector(share_cores(options, len(plan.jobs)), mask)
     fetch_missing(options, talk)
     study = source.learn(plan, mask, options, talk)
     build = partial(build_watermark_repair, study)

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from restorepix.detect.repair import Finder
 from restorepix.errors import PhotoError
 from restorepix.estimate import Estimate, estimate_job
 from restorepix.formats import read_photo
@@ -15,15 +16,19 @@ from restorepix.photo import BoolMask, Photo
 from restorepix.pipeline import read_file, read_mask_file
 from restorepix.plan import Job
 from restorepix.tiles import plan_windows
+from restorepix.watermark.repair import find_marks
 from restorepix.watermark.study import Study
-from restorepix.watermark.unblending import PagePlan, find_pages
+from restorepix.watermark.unblending import PagePlan
 
 
-def estimate_removal(study: Study, job: Job, options: RestoreOptions) -> Estimate:
+def estimate_removal(
+    study: Study, finder: Finder | None, job: Job, options: RestoreOptions
+) -> Estimate:
     """Return what is going to be done to a photograph, decided as in the run, and its cost.
 
     Args:
         study: what is known of the folder.
+        finder: sees marks on photographs that repeat nothing, or None.
         job: the photograph; it is read, and nothing is written.
         options: how it would be restored.
     """
@@ -41,7 +46,7 @@ def estimate_removal(study: Study, job: Job, options: RestoreOptions) -> Estimat
             known = read_mask_for(
                 file.data, file.name, sizes, dilate=options.dilate, max_mpixels=options.max_mpixels
             )
-        found, plans = find_pages(study, photo, known)
+        found, plans = find_marks(study, finder, photo, known, name)
     except PhotoError as error:
         return replace(estimate, problem=str(error))
     if not options.force:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from restorepix.color import rgb_to_native
 from restorepix.composite import composite_page
+from restorepix.detect.repair import Finder, build_finder
 from restorepix.masks import EffectiveMask, FoundMask, MaskFile, read_mask_for
 from restorepix.options import RestoreOptions
 from restorepix.photo import BoolMask, Page, Photo
@@ -28,9 +29,23 @@ class WatermarkRepair:
 
     needs_mask = False
 
-    def __init__(self, network: Network, study: Study, options: RestoreOptions) -> None:
-        """Un-blend with a study, and repaint with a network."""
+    def __init__(
+        self,
+        network: Network,
+        study: Study,
+        options: RestoreOptions,
+        finder: Finder | None = None,
+    ) -> None:
+        """Un-blend with a study, and repaint with a network.
+
+        Args:
+            network: repaints.
+            study: what is known of the folder.
+            options: the run's.
+            finder: sees marks on photographs that repeat nothing; None looks no further.
+        """
         self._network, self._study, self._options = network, study, options
+        self._finder = finder
         self._plans: dict[str, list[PagePlan | None]] = {}
         self._lock = Lock()
 
@@ -54,7 +69,10 @@ class WatermarkRepair:
         for stamp in self._study.stamps:
             digest.update(repr((stamp.box, stamp.anchor, stamp.size, stamp.strokes)).encode())
             digest.update(stamp.color.tobytes())
-        return {"watermark": {"overlays_sha256": digest.hexdigest()}}
+        watermark = {"overlays_sha256": digest.hexdigest()}
+        if self._finder is not None:
+            watermark["detector_sha256"] = self._finder.weights_sha256
+        return {"watermark": watermark}
 
     def glance(
         self, sizes: Sequence[tuple[int, int]], name: str, given: MaskFile | None
@@ -67,8 +85,10 @@ class WatermarkRepair:
 
         Raises:
             MaskError: the mask that was given does not fit.
+            WeightsError: the detector's answer is not finite.
         """
-        found, plans = find_pages(self._study, photo, self._read_given(photo, given))
+        known = self._read_given(photo, given)
+        found, plans = find_marks(self._study, self._finder, photo, known, name)
         if found.mask.hole_pixels:
             with self._lock:
                 self._plans[name] = plans
@@ -116,6 +136,40 @@ class WatermarkRepair:
         return Repaint(begun, method)
 
 
+def find_marks(
+    study: Study, finder: Finder | None, photo: Photo, known: EffectiveMask | None, name: str
+) -> tuple[FoundMask, list[PagePlan | None]]:
+    """Return what :func:`find_pages` does; where that is nothing, what a detector sees.
+
+    Args:
+        study: what is known of the folder.
+        finder: the detector; None for none.
+        photo: the decoded file.
+        known: the mask that a user gave for it, or None; then nothing else is looked for.
+        name: what to call the photograph in messages.
+    """
+    found, plans = find_pages(study, photo, known)
+    if finder is None or known is not None or found.mask.hole_pixels:
+        return found, plans
+    seen = finder.find(photo, name)
+    if not seen.mask.hole_pixels:
+        return found, plans
+    return seen, [None] * len(photo.pages)
+
+
+def build_marks_finder(study: Study, options: RestoreOptions) -> Finder | None:
+    """Return the detector for photographs that share nothing, or None where none is to be asked.
+
+    In a folder that shares an overlay or a date stamp, a photograph without it is sound.
+
+    Raises:
+        WeightsError: the detector's weights are damaged or of another kind.
+    """
+    if options.detect is None or study.families or study.stamps:
+        return None
+    return build_finder(options)
+
+
 def _paint(page: Page, mask: BoolMask, plan: PagePlan | None) -> npt.NDArray[Any]:
     """Return a page's samples with its un-blended pixels in place; lost ones as they are."""
     if plan is None:
@@ -138,4 +192,6 @@ def build_watermark_repair(study: Study, options: RestoreOptions) -> WatermarkRe
         WeightsError: weights are missing, damaged or of another architecture.
         DeviceError: the device was named and is not there.
     """
-    return WatermarkRepair(load_network(options), study, options)
+    return WatermarkRepair(
+        load_network(options), study, options, build_marks_finder(study, options)
+    )

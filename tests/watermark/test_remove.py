@@ -6,10 +6,15 @@ import json
 
 import numpy as np
 import pytest
-from PIL import Image
+import skimage.data
+from PIL import Image, ImageDraw, ImageFont
 from typer.testing import CliRunner
 
 from restorepix.cli import app
+from restorepix.options import DetectOptions, RestoreOptions
+from restorepix.watermark.repair import build_marks_finder
+from restorepix.watermark.stamps import Stamp
+from restorepix.watermark.study import Study
 from tests.watermark.conftest import HEIGHT, WIDTH, blend, draw_alpha, draw_stamp, draw_tiles
 
 runner = CliRunner()
@@ -214,3 +219,34 @@ def test_requests_that_are_refused(arguments, expected, photos, tmp_path, monkey
 def test_stdin_is_refused():
     result = runner.invoke(app, ["remove-watermark", "-"], input=b"")
     assert result.exit_code == 2 and "--overlay" in result.stderr
+
+
+def test_a_mark_on_a_single_photograph_is_seen_and_repainted(tmp_path):
+    clean = skimage.data.chelsea()
+    picture = Image.fromarray(clean)
+    pen = ImageDraw.Draw(picture)
+    pen.text((60, 120), "Studio Nord", (250, 250, 245), ImageFont.load_default(56),
+             stroke_width=1, stroke_fill=(20, 20, 20))  # fmt: skip
+    marked = np.asarray(picture)
+    folder = save(tmp_path / "in", [marked])
+    result, (record,) = run(folder, "-o", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    assert record["status"] == "restored" and record["method"] == "inpainted"
+    assert record["detected"]["text"]["pixels"] > 1000
+    restored = np.asarray(Image.open(tmp_path / "out/00.png")).astype(float)
+    letters = (marked != clean).any(axis=2)
+    assert (
+        np.abs(restored - clean)[letters].mean()
+        < np.abs(marked - clean.astype(float))[letters].mean() / 2
+    )
+    plan = runner.invoke(app, ["remove-watermark", str(folder), "--dry-run", "--device", "cpu"])
+    assert f"{record['hole_pixels']} pixels would be repainted" in plan.output
+    result, (record,) = run(folder, "-o", tmp_path / "below", "--region", "0,60%,100%,100%")
+    assert record["status"] == "unchanged", "nothing is marked outside of the region"
+
+
+def test_a_folder_that_shares_something_is_not_searched_for_other_marks():
+    options = RestoreOptions(detect=DetectOptions(classes=("text",)))
+    stamp = Stamp.__new__(Stamp)
+    assert build_marks_finder(Study(stamps=(stamp,)), options) is None
+    assert build_marks_finder(Study(), RestoreOptions()) is None
