@@ -10,15 +10,13 @@ from restorepix.detect.repair import Finder
 from restorepix.errors import PhotoError
 from restorepix.estimate import Estimate, estimate_job
 from restorepix.formats import read_photo
-from restorepix.masks import FoundMask, limit_detected, read_mask_for
+from restorepix.masks import FoundMask, limit_detected
 from restorepix.options import RestoreOptions
-from restorepix.photo import BoolMask, Photo
 from restorepix.pipeline import read_file, read_mask_file
 from restorepix.plan import Job
 from restorepix.tiles import plan_windows
-from restorepix.watermark.repair import find_marks
+from restorepix.watermark.repair import find_marks, list_lost, read_known
 from restorepix.watermark.study import Study
-from restorepix.watermark.unblending import PagePlan
 
 
 def estimate_removal(
@@ -40,18 +38,14 @@ def estimate_removal(
         data = read_file(job.source.path, PhotoError, "cannot be opened")
         photo = read_photo(data, name, max_mpixels=options.max_mpixels)
         sizes = [(page.height, page.width) for page in photo.pages]
-        known = None
-        if job.mask is not None:
-            file = read_mask_file(job.mask)
-            known = read_mask_for(
-                file.data, file.name, sizes, dilate=options.dilate, max_mpixels=options.max_mpixels
-            )
+        given = None if job.mask is None else read_mask_file(job.mask)
+        known = read_known(photo, given, options)
         found, plans = find_marks(study, finder, photo, known, name)
     except PhotoError as error:
         return replace(estimate, problem=str(error))
     if not options.force:
         found = limit_detected(found, sizes)
-    lost = _list_lost(photo, found, plans)
+    lost = [hole for hole in list_lost(found, plans) if hole is not None]
     windows = [window for hole in lost for window in plan_windows(hole)]
     return replace(
         estimate,
@@ -61,17 +55,6 @@ def estimate_removal(
         window_pixels=sum(window.box.height * window.box.width for window in windows),
         decision=_describe(found, sum(int(np.count_nonzero(hole)) for hole in lost)),
     )
-
-
-def _list_lost(photo: Photo, found: FoundMask, plans: list[PagePlan | None]) -> list[BoolMask]:
-    """Return the pixels of each page that the network repaints, of pages that have any."""
-    lost: list[BoolMask] = []
-    for mask, plan in zip(found.mask.pages, plans, strict=True):
-        if mask is not None and mask.any():
-            hole = mask if plan is None else mask & plan.lost
-            if hole.any():
-                lost.append(hole)
-    return lost
 
 
 def _describe(found: FoundMask, lost: int) -> str:

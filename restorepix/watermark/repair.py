@@ -13,7 +13,7 @@ import numpy.typing as npt
 from restorepix.color import rgb_to_native
 from restorepix.composite import composite_page
 from restorepix.detect.repair import Finder, build_finder
-from restorepix.masks import EffectiveMask, FoundMask, MaskFile, read_mask_for
+from restorepix.masks import EffectiveMask, FoundMask, MaskFile, read_mask
 from restorepix.options import RestoreOptions
 from restorepix.photo import BoolMask, Page, Photo
 from restorepix.pipeline import Network, Repaint, inpaint_pages, load_network
@@ -87,21 +87,12 @@ class WatermarkRepair:
             MaskError: the mask that was given does not fit.
             WeightsError: the detector's answer is not finite.
         """
-        known = self._read_given(photo, given)
+        known = read_known(photo, given, self._options)
         found, plans = find_marks(self._study, self._finder, photo, known, name)
         if found.mask.hole_pixels:
             with self._lock:
                 self._plans[name] = plans
         return found
-
-    def _read_given(self, photo: Photo, given: MaskFile | None) -> EffectiveMask | None:
-        if given is None:
-            return None
-        sizes = [(page.height, page.width) for page in photo.pages]
-        return read_mask_for(
-            given.data, given.name, sizes,
-            dilate=self._options.dilate, max_mpixels=self._options.max_mpixels,
-        )  # fmt: skip
 
     def repaint(self, photo: Photo, found: FoundMask, name: str) -> Repaint:
         """Return the pages without their overlays.
@@ -112,10 +103,7 @@ class WatermarkRepair:
         """
         with self._lock:
             plans = self._plans.pop(name, [None] * len(photo.pages))
-        lost: list[BoolMask | None] = []
-        for mask, plan in zip(found.mask.pages, plans, strict=True):
-            hole = mask if mask is None or plan is None else mask & plan.lost
-            lost.append(hole if hole is not None and hole.any() else None)
+        lost = list_lost(found, plans)
         begun = [
             None if mask is None else _paint(page, mask, plan)
             for page, mask, plan in zip(photo.pages, found.mask.pages, plans, strict=True)
@@ -134,6 +122,30 @@ class WatermarkRepair:
         repainted = sum(int(np.count_nonzero(hole)) for hole in lost if hole is not None)
         method = "unblended" if repainted <= covered / 2 else "inpainted"
         return Repaint(begun, method)
+
+
+def read_known(
+    photo: Photo, given: MaskFile | None, options: RestoreOptions
+) -> EffectiveMask | None:
+    """Return the mask that a user gave for a photograph, grown by ``--dilate``, or None.
+
+    Raises:
+        MaskError: it cannot be read or does not fit.
+    """
+    if given is None:
+        return None
+    return read_mask(
+        given.data, given.name, photo, dilate=options.dilate, max_mpixels=options.max_mpixels
+    )
+
+
+def list_lost(found: FoundMask, plans: Sequence[PagePlan | None]) -> list[BoolMask | None]:
+    """Return the pixels of each page that the network repaints; None where there are none."""
+    lost: list[BoolMask | None] = []
+    for mask, plan in zip(found.mask.pages, plans, strict=True):
+        hole = mask if mask is None or plan is None else mask & plan.lost
+        lost.append(hole if hole is not None and hole.any() else None)
+    return lost
 
 
 def find_marks(
