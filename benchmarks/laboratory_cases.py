@@ -21,7 +21,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from benchmarks.scores import composite, measure_scores
+from benchmarks.scores import composite, measure_scores, paint_hole
 from restorepix.errors import UnsupportedError
 from restorepix.models.lab.methods import METHODS
 from training.masks import draw_benchmark_mask, find_fonts
@@ -39,7 +39,6 @@ KINDS = ("scratch", "irregular20", "square40")
 too."""
 SHOWN = ("astronaut", "coffee", "chelsea", "rocket", "brick", "camera")
 """Functions of ``skimage.data`` whose photographs come with its wheel."""
-HOLE_LEVEL = 128
 
 NAMES = {
     "telea": "Telea", "ns": "Navier-Stokes", "pull-push": "pull-push fill",
@@ -61,7 +60,7 @@ class Case:
     @property
     def damaged(self) -> Image:
         """The photograph with its hole painted grey."""
-        return np.where(self.mask[..., None] > 0, HOLE_LEVEL, self.truth).astype(np.uint8)
+        return paint_hole(self.truth, self.mask)
 
 
 def list_cases(data: Path, per_content: int, seed: int, kinds: Sequence[str] = KINDS) -> list[Case]:

@@ -40,7 +40,13 @@ from benchmarks.peers import (
     hash_array,
 )
 from benchmarks.quality_report import Kind, Outcome, write_report
-from benchmarks.scores import composite, measure_known_change, measure_scores, measure_variation
+from benchmarks.scores import (
+    composite,
+    measure_known_change,
+    measure_scores,
+    measure_variation,
+    paint_hole,
+)
 from restorepix.inpaint import Inpainter
 from restorepix.models.generator import Generator, Stages
 from restorepix.models.loading import load_generator
@@ -53,9 +59,6 @@ from training.validation import list_validation, read_square
 
 Image = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.uint8]
-
-HOLE_LEVEL = 128
-"""Grey that every program finds in the hole, should it look."""
 
 SHEET_PEERS = ("telea", "fsr", "gmic_matchpatch")
 
@@ -73,7 +76,7 @@ class Case:
     @property
     def damaged(self) -> Image:
         """The photograph with its hole painted grey."""
-        return np.where(self.mask[..., None] > 0, HOLE_LEVEL, self.truth).astype(np.uint8)
+        return paint_hole(self.truth, self.mask)
 
 
 def seed_mask(seed: int, kind: str, number: int) -> np.random.Generator:

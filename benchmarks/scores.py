@@ -23,8 +23,16 @@ Plane = npt.NDArray[np.float64]
 DEFINITION = 2
 """Raised whenever a number below changes its meaning; part of the cache key."""
 
+HOLE_LEVEL = 128
+"""Grey that every program finds in the hole, should it look."""
+
 LUMA = (0.299, 0.587, 0.114)
 """Rec. 601 weights of R, G and B."""
+
+
+def paint_hole(truth: Image, mask: Mask) -> Image:
+    """The photograph, (H, W, 3) uint8, grey where the (H, W) mask is not 0."""
+    return np.where(mask[..., None] > 0, HOLE_LEVEL, truth).astype(np.uint8)
 
 
 def composite(result: Image, truth: Image, mask: Mask) -> Image:

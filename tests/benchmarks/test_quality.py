@@ -25,6 +25,7 @@ from benchmarks.quality import (
     seed_mask,
     walk_cases,
 )
+from benchmarks.scores import HOLE_LEVEL
 from restorepix.models.generator import Generator
 from training.masks import MASK_KINDS
 
@@ -89,7 +90,7 @@ def test_cases_are_the_same_in_any_selection(photos: Path) -> None:
 
 
 def test_a_damaged_picture_tells_nothing_of_its_hole(case: Case) -> None:
-    assert np.unique(case.damaged[case.mask > 0]).tolist() == [quality.HOLE_LEVEL]
+    assert np.unique(case.damaged[case.mask > 0]).tolist() == [HOLE_LEVEL]
     assert np.array_equal(case.damaged[case.mask == 0], case.truth[case.mask == 0])
 
 
@@ -105,7 +106,7 @@ def test_our_rows_fill_the_hole_and_nothing_else(case: Case, tiny_weights: Path)
     ]  # fmt: skip
     for result, _ in rows.values():
         assert np.array_equal(result[case.mask == 0], case.truth[case.mask == 0])
-        assert not (result[case.mask > 0] == quality.HOLE_LEVEL).all()
+        assert not (result[case.mask > 0] == HOLE_LEVEL).all()
     different = {result.tobytes() for name, (result, _) in rows.items() if "whole" not in name}
     assert len(different) == 4
     assert rows["restorepix"][1] > 0
