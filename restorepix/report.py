@@ -275,7 +275,7 @@ def render_result(result: Result) -> Text:
         details.append(f"{100 * (result.hole_share or 0):.2g} % of the picture")
         details.append(f"{sum(result.seconds.values()):.1f} s")
     elif result.status == "unchanged":
-        details.append("the mask is empty")
+        details.append("nothing to repaint")
     elif result.status == "skipped":
         details.append("done before")
     if result.preserved == "lossless-rewrite":

@@ -149,7 +149,7 @@ def fix(
       restorepix fix s3://scans/1950 -m s3://scans/masks -o s3://scans/restored --jobs 16
 
     Without --mask, scratches (with dust, folds, stains, tears) and writing laid over the picture
-    are looked for. That needs a detector: see --detector.
+    are looked for. Plain damage is found and faint damage missed: look with restorepix mask first.
 
     Names, formats, metadata and every pixel outside the masks are kept, which is checked on the
     encoded file before it takes its name. A bad file is listed at the end; the others go on.
