@@ -42,5 +42,21 @@ def pull_push(image: Tensor, mask: Tensor, sweeps: int = 2) -> Tensor:
     return filled
 
 
+def halve(image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """A picture and its hole at half the resolution, blind to what the hole holds.
+
+    Args:
+        image: (B, C, H, W) float, H and W even.
+        mask: (B, 1, H, W) float in {0, 1}, 1 = hole.
+
+    Returns:
+        (B, C, H / 2, W / 2) means over the known ones of each 2x2 pixels, 0 where there is none;
+        and those places as (B, 1, H / 2, W / 2) float in {0, 1}.
+    """
+    known = _halve(1 - mask)
+    hole = (known == 0).to(mask.dtype)
+    return _halve(image * (1 - mask)) / (known + hole), hole
+
+
 def _halve(x: Tensor) -> Tensor:
     return functional.avg_pool2d(x, 2, ceil_mode=True, count_include_pad=False)

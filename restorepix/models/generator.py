@@ -5,6 +5,10 @@ pull-push fill, the refinement stage on the pasted coarse result. Convolutions a
 1/2, 1/4, 1/8 and (coarse only) 1/16 of the resolution; full resolution is reached by pixel
 shuffling alone. No normalisation, so a window's result does not depend on its neighbours in a
 batch. In the spirit of Yu et al. (CVPR 2018), with the layers and budget of docs/design.md.
+
+With several levels both stages run on a reduced picture first, and the refinement stage, with the
+same weights, on each larger one, starting from the enlarged result of the one before. A hole that
+is wide at full resolution is narrow at a quarter of it.
 """
 
 from __future__ import annotations
@@ -19,10 +23,10 @@ from torch.nn import functional
 
 from restorepix.models.attention import ContextualAttention
 from restorepix.models.config import LayerSizes
-from restorepix.models.fill import pull_push
+from restorepix.models.fill import halve, pull_push
 
 MULTIPLE = 16
-"""Sizes are padded to this inside the generator."""
+"""Sizes are padded to this at the coarsest level inside the generator."""
 
 
 @dataclass(frozen=True)
@@ -37,15 +41,18 @@ class GeneratorConfig(LayerSizes):
     """Channels in which attention compares cells."""
     attention: bool = True
     """Whether the attention branch runs; its parameters exist either way."""
+    levels: int = 1
+    """Resolutions worked on, each half the one before; 1 is the full one alone."""
 
 
 class Stages(NamedTuple):
     """What the generator returns; each (B, 3, H, W), meaningful inside the hole only."""
 
     fill: Tensor
-    """The closed-form fill."""
+    """The closed-form fill of the coarsest level, enlarged."""
     coarse: Tensor
-    """The coarse stage's prediction."""
+    """What the last refinement starts from: the coarse stage's prediction, or with several levels
+    the enlarged result of the level before."""
     refined: Tensor
     """The refinement stage's prediction: the result."""
 
@@ -69,6 +76,10 @@ def _initialise(module: nn.Module) -> None:
                 child.weight.mul_(0.2)
         elif name.endswith(("head", "join")):
             nn.init.zeros_(child.weight)
+
+
+def _enlarge(x: Tensor) -> Tensor:
+    return functional.interpolate(x, scale_factor=2, mode="bicubic")
 
 
 class Residual(nn.Module):
@@ -191,16 +202,29 @@ class Generator(nn.Module):
             training. Composite ``refined`` with the image before showing it.
         """
         height, width = image.shape[-2:]
-        bottom, right = -height % MULTIPLE, -width % MULTIPLE
+        multiple = MULTIPLE << (self.config.levels - 1)
+        bottom, right = -height % multiple, -width % multiple
         # Padding counts as hole for the fill, so it continues the picture smoothly. The sums stay
         # in the image's precision; only convolutions run in that of the weights.
         image = functional.pad(image, (0, right, 0, bottom))
         mask = functional.pad(mask, (0, right, 0, bottom), value=1.0)
+        larger: list[tuple[Tensor, Tensor]] = []
+        for _ in range(self.config.levels - 1):
+            larger.append((image, mask))
+            image, mask = halve(image, mask)
         fill = pull_push(image, mask)
         coarse = fill + self.coarse(fill, mask).to(image.dtype)
-        pasted = coarse * mask + image * (1 - mask)
-        refined = coarse + self.refine(pasted, mask, self.config.attention).to(image.dtype)
+        refined = self._refine(coarse, image, mask)
+        for next_image, next_mask in reversed(larger):
+            fill = _enlarge(fill)
+            coarse = _enlarge(refined * mask + image * (1 - mask))
+            image, mask = next_image, next_mask
+            refined = self._refine(coarse, image, mask)
         stages = Stages(fill, coarse, refined)
         if not self.training:
             stages = Stages(*(stage.clamp(-1, 1) for stage in stages))
         return Stages(*(stage[..., :height, :width] for stage in stages))
+
+    def _refine(self, coarse: Tensor, image: Tensor, mask: Tensor) -> Tensor:
+        pasted = coarse * mask + image * (1 - mask)
+        return coarse + self.refine(pasted, mask, self.config.attention).to(image.dtype)

@@ -5,7 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from restorepix.models.fill import pull_push
+from restorepix import guide
+from restorepix.models.fill import halve, pull_push
 
 
 @settings(max_examples=30, deadline=None)
@@ -59,3 +60,15 @@ def test_the_dtype_is_kept(dtype):
         pull_push(torch.rand(1, 3, 8, 8, dtype=dtype), torch.ones(1, 1, 8, 8).to(dtype)).dtype
         == dtype
     )
+
+
+@given(st.integers(1, 20), st.integers(1, 20), st.integers(0, 2**16))
+@settings(deadline=None, max_examples=30)
+def test_halving_agrees_with_what_guides_do(rows, columns, seed):
+    random = torch.Generator().manual_seed(seed)
+    image = torch.rand(3, 2 * rows, 2 * columns, generator=random)
+    mask = (torch.rand(2 * rows, 2 * columns, generator=random) < 0.6).float()
+    small, hole = halve(image[None], mask[None, None])
+    expected, expected_hole = guide.halve(image.permute(1, 2, 0).numpy(), mask.numpy() > 0)
+    torch.testing.assert_close(small[0].permute(1, 2, 0), torch.from_numpy(expected))
+    assert torch.equal(hole[0, 0] > 0, torch.from_numpy(expected_hole))

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from restorepix.models.fill import halve
 from restorepix.models.generator import Generator, GeneratorConfig
 
 SMALL = GeneratorConfig(
@@ -13,10 +14,10 @@ SMALL = GeneratorConfig(
 )
 
 
-@pytest.fixture(scope="module")
-def small() -> Generator:
+@pytest.fixture(scope="module", params=[1, 3], ids=["one level", "three levels"])
+def small(request) -> Generator:
     torch.manual_seed(0)
-    generator = Generator(SMALL).eval()
+    generator = Generator(dataclasses.replace(SMALL, levels=request.param)).eval()
     # These start at zero and would hide everything before them.
     for layer in (generator.refine.join, generator.refine.head, generator.coarse.head):
         torch.nn.init.normal_(layer.weight, std=0.05)
@@ -29,8 +30,9 @@ def quarter_masked(side: int) -> torch.Tensor:
     return mask
 
 
-def test_the_budget_is_kept():
-    generator = Generator().eval()
+@pytest.mark.parametrize("levels", [1, 3])
+def test_the_budget_is_kept(levels):
+    generator = Generator(GeneratorConfig(levels=levels)).eval()
     assert sum(p.numel() for p in generator.parameters()) <= 4_000_000
     counter = FlopCounterMode(display=False)
     with counter, torch.no_grad():
@@ -41,6 +43,22 @@ def test_the_budget_is_kept():
 def test_attention_can_be_switched_off_without_losing_parameters():
     on, off = Generator(SMALL), Generator(dataclasses.replace(SMALL, attention=False))
     off.load_state_dict(on.state_dict())
+
+
+def test_each_level_starts_from_the_enlarged_result_of_the_one_before():
+    torch.manual_seed(0)
+    large = Generator(dataclasses.replace(SMALL, levels=3)).eval()
+    torch.nn.init.normal_(large.refine.head.weight, std=0.01)
+    smaller = Generator(dataclasses.replace(SMALL, levels=2)).eval()
+    smaller.load_state_dict(large.state_dict())
+    image, mask = torch.rand(1, 3, 128, 128) * 2 - 1, quarter_masked(128)
+    half, hole = halve(image, mask)
+    with torch.no_grad():
+        stages, before = large(image, mask), smaller(half, hole)
+    painted = torch.where(hole > 0, before.refined, half)
+    enlarged = torch.nn.functional.interpolate(painted, scale_factor=2, mode="bicubic")
+    torch.testing.assert_close(stages.coarse, enlarged.clamp(-1, 1))
+    assert not torch.equal(stages.refined, stages.coarse)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 17), (15, 16), (33, 250), (264, 312), (2, 1000)])
