@@ -11,6 +11,7 @@ pictures' device; each sample draws strengths of its own.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -26,6 +27,45 @@ LUMINANCE = (
 
 TO_YCC = ((0.299, 0.587, 0.114), (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312))
 """RGB to brightness and two colour differences (JFIF)."""
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """Shares of the samples that each change is made to; a recipe's ``[augment]`` table."""
+
+    grain: float = 0.0
+    """Pictures with grain or noise."""
+    jpeg: float = 0.0
+    """Pictures as a JPEG file holds them."""
+    small_masks: float = 0.0
+    """Masks that leave a halo of the damage outside."""
+    large_masks: float = 0.0
+    """Masks that reach farther than the damage."""
+
+
+def spoil_batch(
+    image: Tensor, mask: Tensor, config: AugmentConfig, rng: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """What the network is shown of a clean batch, and the masks that go with it.
+
+    Args:
+        image: (B, 3, H, W) in [-1, 1].
+        mask: (B, 1, H, W) in {0, 1}, 1 = hole.
+        config: how often.
+        rng: random numbers.
+
+    Returns:
+        The pictures, to be compared with ``image`` after painting, and the masks; the same tensors
+        where every share is 0.
+    """
+    if config.grain:
+        image = add_grain(image, rng, share=config.grain)
+    if config.jpeg:
+        image = add_jpeg_noise(image, rng, share=config.jpeg)
+    if config.small_masks or config.large_masks:
+        shares = (config.small_masks, config.large_masks)
+        image, mask = jitter_masks(image, mask, rng, shares=shares)
+    return image, mask
 
 
 def draw_uniform(count: int, low: float, high: float, rng: torch.Generator) -> Tensor:

@@ -34,6 +34,7 @@ from training.adversarial import (
     critic_loss,
     generator_loss,
 )
+from training.augment import AugmentConfig, spoil_batch
 from training.checkpoint import find_checkpoint, load_checkpoint, save_checkpoint
 from training.data import Batches, open_cache
 from training.losses import hole_l1, hole_log_mse
@@ -90,17 +91,32 @@ class TrainConfig:
     """Compile the step (needs a C++ compiler on a CPU); eager was as fast on Zen 5."""
 
 
-def read_recipe(path: Path) -> tuple[TrainConfig, GeneratorConfig, CriticConfig | None]:
-    """The ``[train]``, ``[generator]`` and ``[critic]`` tables of a recipe; no critic without one.
+class Recipe(NamedTuple):
+    """The tables of a recipe file."""
+
+    train: TrainConfig
+    generator: GeneratorConfig
+    critic: CriticConfig | None
+    """None without such a table: no adversarial loss."""
+    augment: AugmentConfig
+
+
+def read_recipe(path: Path) -> Recipe:
+    """The ``[train]``, ``[generator]``, ``[critic]`` and ``[augment]`` tables of a recipe.
 
     Raises:
         ValueError: an unknown table or key, naming it.
     """
     tables: dict[str, Any] = tomllib.loads(path.read_text("utf-8"))
-    if strange := set(tables) - {"data", "train", "generator", "critic"}:
+    if strange := set(tables) - {"data", "train", "generator", "critic", "augment"}:
         msg = f"{path}: unknown tables: {', '.join(sorted(strange))}"
         raise ValueError(msg)
-    known_tables = {"train": TrainConfig, "generator": GeneratorConfig, "critic": CriticConfig}
+    known_tables = {
+        "train": TrainConfig,
+        "generator": GeneratorConfig,
+        "critic": CriticConfig,
+        "augment": AugmentConfig,
+    }
     for table, known in known_tables.items():
         unknown = set(tables.get(table, {})) - {known_field.name for known_field in fields(known)}
         if unknown:
@@ -111,7 +127,8 @@ def read_recipe(path: Path) -> tuple[TrainConfig, GeneratorConfig, CriticConfig 
         raise ValueError(msg)
     generator = GeneratorConfig.from_mapping(tables.get("generator", {}))
     critic = CriticConfig(**tables["critic"]) if "critic" in tables else None
-    return TrainConfig(**tables["train"]), generator, critic
+    augment = AugmentConfig(**tables.get("augment", {}))
+    return Recipe(TrainConfig(**tables["train"]), generator, critic, augment)
 
 
 def learning_rate(config: TrainConfig, step: int) -> float:
@@ -173,6 +190,7 @@ class Trainer:
         device: torch.device,
         processes: Processes | None = None,
         critic: CriticConfig | None = None,
+        augment: AugmentConfig | None = None,
     ) -> None:
         """Build a fresh run; ``load`` or ``start_from`` put earlier state into it.
 
@@ -182,6 +200,7 @@ class Trainer:
             device: where to train.
             processes: those that share each batch; None for this one alone.
             critic: adds an adversarial loss (``training.adversarial``); None trains without.
+            augment: how often known pixels and masks are spoilt; None leaves them as they are.
         """
         torch.manual_seed(train.seed)
         self.config = train
@@ -200,6 +219,7 @@ class Trainer:
                     lr=critic.lr, betas=(0.5, 0.99), weight_decay=train.weight_decay,
                 )
             )  # fmt: skip
+        self.augment = augment or AugmentConfig()
         self.step = 0
         self._attends = generator.attention
         self.processes = processes or Processes()
@@ -207,9 +227,9 @@ class Trainer:
         compute = self._compute_losses
         self._losses = torch.compile(compute) if train.compile else compute
 
-    def _compute_losses(self, image: Tensor, mask: Tensor) -> Losses:
+    def _compute_losses(self, image: Tensor, seen: Tensor, mask: Tensor) -> Losses:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.bf16):
-            stages = self._called(image, mask)
+            stages = self._called(seen, mask)
         refined = stages.refined.float()
         refined_l1 = hole_l1(refined, image, mask)
         coarse_l1 = hole_l1(stages.coarse.float(), image, mask)
@@ -249,7 +269,12 @@ class Trainer:
             for group in optimizer.param_groups:
                 group["lr"] = share * group["peak"]
         image = image.contiguous(memory_format=torch.channels_last)
-        losses = self._losses(image, mask)
+        rng = torch.Generator(self.device)
+        rng.manual_seed(
+            config.seed * 1_000_003 + self.step * self.processes.count + self.processes.rank
+        )
+        seen, mask = spoil_batch(image, mask, self.augment, rng)
+        losses = self._losses(image, seen.contiguous(memory_format=torch.channels_last), mask)
         if not bool(torch.isfinite(losses.total)):
             msg = f"loss is {losses.total.item()} at step {self.step}; lower the learning rate"
             raise FloatingPointError(msg)
@@ -328,10 +353,10 @@ def main() -> None:
     parser.add_argument("--save-every", type=float, default=180, help="seconds")
     options = parser.parse_args()
 
-    train, generator, critic = read_recipe(options.recipe)
+    train, generator, critic, augment = read_recipe(options.recipe)
     torch.set_num_threads(train.threads)
     processes, device = join_processes(torch.device(options.device))
-    trainer = Trainer(train, generator, device, processes, critic)
+    trainer = Trainer(train, generator, device, processes, critic, augment)
     checkpoint = options.run / "checkpoint"
     if found := find_checkpoint(options.run):
         trainer.load(found)

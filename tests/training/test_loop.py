@@ -18,6 +18,7 @@ from restorepix.errors import WeightsError
 from restorepix.models.generator import GeneratorConfig
 from restorepix.models.loading import find_weights, load_generator
 from training.adversarial import CriticConfig
+from training.augment import AugmentConfig
 from training.data import Batches
 from training.export import export_weights
 from training.loop import TrainConfig, Trainer, learning_rate, read_recipe
@@ -93,6 +94,28 @@ def test_the_learning_rate_warms_up_and_falls_to_its_end():
     assert learning_rate(config, 99) == pytest.approx(1e-3)
     assert learning_rate(config, 550) == pytest.approx((1e-3 + 1e-6) / 2)
     assert learning_rate(config, 1000) == pytest.approx(1e-6)
+
+
+def test_what_spoils_the_input_resumes_to_the_bit_and_leaves_the_target_clean(tmp_path):
+    spoil = AugmentConfig(grain=1.0, jpeg=1.0, small_masks=0.5, large_masks=0.5)
+    whole = Trainer(CONFIG, TINY, CPU, augment=spoil)
+    train(whole, 6)
+    first = Trainer(CONFIG, TINY, CPU, augment=spoil)
+    train(first, 3)
+    first.save(tmp_path / "checkpoint")
+    second = Trainer(CONFIG, TINY, CPU, augment=spoil)
+    second.load(tmp_path / "checkpoint")
+    train(second, 6)
+    for ours, theirs in zip(second.model.parameters(), whole.model.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+    shown = []
+    second.model.register_forward_pre_hook(lambda _module, given: shown.append(given))
+    image, mask = make_batches().draw(6)
+    before = image.clone()
+    second.take_step(image, mask)
+    assert torch.equal(image, before)
+    assert not torch.equal(shown[0][0], image)
+    assert shown[0][1].sum() > mask.sum()
 
 
 def test_every_recipe_reads_and_unknown_keys_are_refused(tmp_path):
