@@ -217,7 +217,8 @@ class Generator(nn.Module):
         refined = self._refine(coarse, image, mask)
         for next_image, next_mask in reversed(larger):
             fill = _enlarge(fill)
-            coarse = _enlarge(refined * mask + image * (1 - mask))
+            # Clamped, as what leaves the range at one level would leave it farther at the next.
+            coarse = _enlarge(refined.clamp(-1, 1) * mask + image * (1 - mask))
             image, mask = next_image, next_mask
             refined = self._refine(coarse, image, mask)
         stages = Stages(fill, coarse, refined)
