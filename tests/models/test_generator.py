@@ -7,7 +7,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from restorepix.models.fill import halve
-from restorepix.models.generator import Generator, GeneratorConfig
+from restorepix.models.generator import Generator, GeneratorConfig, enlarge
 
 SMALL = GeneratorConfig(
     coarse_channels=(16, 16, 16), refine_channels=(16, 16, 16), match_channels=16
@@ -56,9 +56,15 @@ def test_each_level_starts_from_the_enlarged_result_of_the_one_before():
     with torch.no_grad():
         stages, before = large(image, mask), smaller(half, hole)
     painted = torch.where(hole > 0, before.refined, half)
-    enlarged = torch.nn.functional.interpolate(painted, scale_factor=2, mode="bicubic")
-    torch.testing.assert_close(stages.coarse, enlarged.clamp(-1, 1))
+    torch.testing.assert_close(stages.coarse, enlarge(painted).clamp(-1, 1))
     assert not torch.equal(stages.refined, stages.coarse)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 7), (9, 2), (16, 24)])
+def test_enlarging_is_bicubic(size):
+    x = torch.rand(2, 3, *size, dtype=torch.float64)
+    expected = torch.nn.functional.interpolate(x, scale_factor=2, mode="bicubic")
+    torch.testing.assert_close(enlarge(x), expected)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 17), (15, 16), (33, 250), (264, 312), (2, 1000)])
