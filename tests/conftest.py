@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,13 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from PIL import Image
+from s3_server import list_settings, serve_s3
 
 from restorepix.photo import BoolMask
 from restorepix.tiles import Box
 
 Pixels = npt.NDArray[Any]
+_buckets = itertools.count()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -105,3 +108,29 @@ def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     metadata = {"architecture": ARCHITECTURE, "config": json.dumps(config)}
     save_file(generator.state_dict(), path, metadata)
     return path
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint() -> Iterator[str]:
+    """The URL of an S3-compatible server; without its packages, the test is skipped."""
+    with serve_s3() as endpoint:
+        yield endpoint
+
+
+@pytest.fixture
+def s3(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The store's file system, set up as the product finds it: through the environment."""
+    from restorepix.stores import store
+
+    for name, value in list_settings(s3_endpoint).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(store, "_systems", {})
+    return store.open_store("s3")
+
+
+@pytest.fixture
+def bucket(s3: Any) -> str:
+    """A bucket of the test's own."""
+    name = f"bucket-{next(_buckets)}"
+    s3.mkdir(name)
+    return name

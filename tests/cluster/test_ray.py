@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 from conftest import draw_mask, draw_photo, write_picture
-from s3_server import list_settings, serve_s3
+from s3_server import list_settings
 from stand_ins import ROOT
 
 from restorepix.stores import store as store_module
@@ -118,12 +118,6 @@ def start_cluster(endpoint: str) -> Iterator[Cluster]:
 
 
 @pytest.fixture(scope="module")
-def s3_endpoint() -> Iterator[str]:
-    with serve_s3() as endpoint:
-        yield endpoint
-
-
-@pytest.fixture(scope="module")
 def cluster(s3_endpoint: str) -> Iterator[Cluster]:
     """A cluster that several tests share."""
     yield from start_cluster(s3_endpoint)
@@ -133,14 +127,6 @@ def cluster(s3_endpoint: str) -> Iterator[Cluster]:
 def frail_cluster(s3_endpoint: str) -> Iterator[Cluster]:
     """A cluster of one's own, to be destroyed."""
     yield from start_cluster(s3_endpoint)
-
-
-@pytest.fixture
-def s3(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Any:
-    for name, value in list_settings(s3_endpoint).items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setattr(store_module, "_systems", {})
-    return store_module.open_store("s3")
 
 
 @pytest.fixture
