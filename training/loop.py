@@ -37,7 +37,7 @@ from training.adversarial import (
 from training.augment import AugmentConfig, spoil_batch
 from training.checkpoint import find_checkpoint, load_checkpoint, save_checkpoint
 from training.data import Batches, open_cache
-from training.losses import hole_l1, hole_log_mse
+from training.losses import hole_dissimilarity, hole_l1, hole_log_mse
 from training.masks import TRAINING_MIX, Mask, build_mask_bank, find_fonts
 from training.muon import Muon
 from training.parallel import Processes, join_processes, leave_processes
@@ -79,6 +79,8 @@ class TrainConfig:
     """Weight of the coarse output's hole L1 beside the refined output's."""
     log_mse_weight: float = 0.0
     """Weight of ``hole_log_mse`` of the refined output."""
+    ssim_weight: float = 0.0
+    """Weight of ``hole_dissimilarity`` of the refined output."""
     attention_from: float = 0.0
     """Share of the steps after which attention joins; 1 leaves it out."""
     seed: int = 1
@@ -236,6 +238,8 @@ class Trainer:
         loss = refined_l1 + self.config.coarse_weight * coarse_l1
         if self.config.log_mse_weight:
             loss = loss + self.config.log_mse_weight * hole_log_mse(refined, image, mask)
+        if self.config.ssim_weight:
+            loss = loss + self.config.ssim_weight * hole_dissimilarity(refined, image, mask)
         return Losses(loss, refined_l1.detach(), coarse_l1.detach(), refined)
 
     def _judge(self, refined: Tensor, image: Tensor, mask: Tensor) -> Tensor:

@@ -4,8 +4,9 @@ import math
 
 import pytest
 import torch
+from skimage.metrics import structural_similarity
 
-from training.losses import hole_l1, hole_log_mse
+from training.losses import hole_dissimilarity, hole_l1, hole_log_mse
 
 
 def case():
@@ -27,7 +28,7 @@ def test_log_mse_is_the_mean_of_logarithms():
     assert hole_log_mse(*case()).item() == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.parametrize("loss", [hole_l1, hole_log_mse])
+@pytest.mark.parametrize("loss", [hole_l1, hole_log_mse, hole_dissimilarity])
 def test_no_gradient_outside_the_hole(loss):
     predicted, target, mask = case()
     predicted.requires_grad_()
@@ -38,7 +39,27 @@ def test_no_gradient_outside_the_hole(loss):
     assert predicted.grad[~outside].abs().min() > 0
 
 
-@pytest.mark.parametrize("loss", [hole_l1, hole_log_mse])
+@pytest.mark.parametrize("loss", [hole_l1, hole_log_mse, hole_dissimilarity])
 def test_a_sample_without_a_hole_is_finite(loss):
     predicted, target, _ = case()
     assert torch.isfinite(loss(predicted, target, torch.zeros(2, 1, 4, 4)))
+
+
+def test_dissimilarity_agrees_with_scikit_image():
+    torch.manual_seed(1)
+    target = torch.rand(2, 3, 48, 40) * 2 - 1
+    predicted = (target + 0.3 * torch.randn_like(target)).clamp(-1, 1)
+    mask = torch.zeros(2, 1, 48, 40)
+    mask[0, :, 9:30, 7:25] = 1
+    mask[1, :, 16:18, 6:34] = 1
+    painted = torch.where(mask > 0, predicted, target)
+    expected = []
+    for truth, result, hole in zip(target, painted, mask, strict=True):
+        _, similarity = structural_similarity(
+            *((255 / 2 * (x + 1)).permute(1, 2, 0).double().numpy() for x in (truth, result)),
+            channel_axis=-1, data_range=255, gaussian_weights=True, sigma=1.5,
+            use_sample_covariance=False, full=True,
+        )  # fmt: skip
+        expected.append(1 - similarity[hole[0].numpy() > 0].mean())
+    found = hole_dissimilarity(predicted, target, mask).item()
+    assert found == pytest.approx(sum(expected) / 2, abs=1e-4)
