@@ -63,10 +63,12 @@ class Curve:
 
     def encode(self, samples: npt.NDArray[Any]) -> Floats:
         """Return native samples in [0, 1]; what is outside the range, or not finite, is clipped."""
-        scaled = (samples.astype(np.float32) - np.float32(self.low)) / np.float32(
-            self.high - self.low
-        )
-        scaled: Floats = np.clip(np.nan_to_num(scaled, nan=0.0, posinf=1.0, neginf=0.0), 0, 1)
+        scaled: Floats = samples.astype(np.float32)
+        scaled -= np.float32(self.low)
+        scaled /= np.float32(self.high - self.low)
+        if samples.dtype.kind == "f":
+            np.nan_to_num(scaled, copy=False, nan=0.0, posinf=1.0, neginf=0.0)
+        np.clip(scaled, 0, 1, out=scaled)
         if self.strength == 0.0:
             return scaled
         bent: Floats = np.log1p(scaled * np.float32(self.strength))
