@@ -54,6 +54,26 @@ EQUAL_SHARE: Final = 0.75
 program; noise keeps photographs far below it, except where they are clipped."""
 
 
+LIT_PX: Final = 25
+"""Ink is evened out of the light over this many pixels; the strokes of letters are narrower."""
+
+LIT_INK: Final = 0.75
+"""Ink reflects at most this share of the light that falls on its surround."""
+
+LIT_PAPER: Final = 0.88
+"""Paper reflects at least this share."""
+
+LIT_LETTERS: Final = 45
+"""Pieces of the size of letters in a full square, from which what is unevenly lit is a text."""
+
+LIT_MIDDLE_SHARE: Final = 0.1
+"""Most pixels between ink and paper there."""
+
+LETTER_SHARE: Final = 0.75
+"""Share of the ink that must be letters there. Of the held-out photographs on such an even ground
+none has more than 41 letters a square, and that one has half of its ink elsewhere."""
+
+
 class Look(NamedTuple):
     """What a sample of a picture is made of; shares are of its pixels."""
 
@@ -69,6 +89,8 @@ class Look(NamedTuple):
     """Share that equals its right neighbour to the bit."""
     strokes: float
     """Pieces of ink of the size of letters in a square, on average."""
+    written: float
+    """Share of the squares that are lettered once their light is evened out."""
 
 
 def measure_look(read: ReadRgb, size: tuple[int, int]) -> Look:
@@ -89,7 +111,8 @@ def measure_look(read: ReadRgb, size: tuple[int, int]) -> Look:
         ink=float(np.mean([(one > INK_LEVELS).mean() for one in away])),
         inked=float(np.mean([(one > INK_LEVELS).mean() > INK_SHARE[0] for one in away])),
         equal=_count_equal(squares),
-        strokes=float(np.mean([_count_strokes(one > INK_LEVELS) for one in away])),
+        strokes=float(np.mean([_count_strokes(one > INK_LEVELS)[0] for one in away])),
+        written=float(np.mean([_is_written(plane) for plane in grey])),
     )
 
 
@@ -109,6 +132,8 @@ def judge_picture(read: ReadRgb, size: tuple[int, int]) -> str | None:
     if min(size) < 48:
         return None
     look = measure_look(read, size)
+    if look.written >= SPREAD_SHARE:
+        return "it looks like a page of text"
     middle = 1 - look.on_paper - look.ink
     on_paper = look.paper >= LIGHT_PAPER and look.on_paper >= PAPER_SHARE
     marked = INK_SHARE[0] <= look.ink <= INK_SHARE[1] and look.inked >= SPREAD_SHARE
@@ -139,9 +164,26 @@ def _count_equal(squares: list[npt.NDArray[np.float32]]) -> float:
     return float(np.mean(equal))
 
 
-def _count_strokes(ink: npt.NDArray[np.bool_]) -> int:
-    """Pieces of ink of the size of letters, in one square."""
+def _count_strokes(ink: npt.NDArray[np.bool_]) -> tuple[int, int]:
+    """Pieces of ink of the size of letters in one square, and their pixels."""
     _, _, stats, _ = cv2.connectedComponentsWithStats(ink.astype(np.uint8), connectivity=8)
     sides = stats[1:, [cv2.CC_STAT_WIDTH, cv2.CC_STAT_HEIGHT]]
-    letters = (sides.max(1) >= 4) & (sides.max(1) <= 64) & (stats[1:, cv2.CC_STAT_AREA] >= 8)
-    return int(letters.sum())
+    areas = stats[1:, cv2.CC_STAT_AREA]
+    letters = (sides.max(1) >= 4) & (sides.max(1) <= 64) & (areas >= 8)
+    return int(letters.sum()), int(areas[letters].sum())
+
+
+def _is_written(grey: npt.NDArray[np.float32]) -> bool:
+    """Whether a square is dark letters on paper, however unevenly the paper is lit."""
+    calm = cv2.medianBlur(grey, 3)
+    light = cv2.morphologyEx(calm, cv2.MORPH_CLOSE, np.ones((LIT_PX, LIT_PX), np.uint8))
+    reflected = grey / np.maximum(cv2.blur(light, (LIT_PX, LIT_PX)), 0.02)
+    ink = reflected < LIT_INK
+    dark, paper = float(ink.mean()), float((reflected > LIT_PAPER).mean())
+    letters, pixels = _count_strokes(ink)
+    return (
+        paper >= PAPER_SHARE
+        and 1 - dark - paper <= LIT_MIDDLE_SHARE
+        and letters * SAMPLE_PX**2 >= LIT_LETTERS * grey.size
+        and pixels >= LETTER_SHARE * np.count_nonzero(ink)
+    )

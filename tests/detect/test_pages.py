@@ -28,6 +28,28 @@ def test_a_page_of_text_is_one() -> None:
         assert verdict is not None and "page of text" in verdict
 
 
+def test_a_crumpled_page_in_uneven_light_is_one() -> None:
+    verdict = judge(data.page())
+    assert verdict is not None and "page of text" in verdict
+    page = draw_page()
+    rows, columns = np.mgrid[0 : page.shape[0], 0 : page.shape[1]].astype(np.float32)
+    folds = 0.72 + 0.2 * np.sin(rows / 90) * np.cos(columns / 70) - 0.3 * columns / page.shape[1]
+    dim = np.clip(page * folds[..., None], 0, 255).astype(np.uint8)
+    assert "page of text" in str(judge(dim))
+
+
+def test_leaves_and_pebbles_are_no_letters() -> None:
+    rng = np.random.default_rng(0)
+    ground = np.full((600, 600, 3), 200, np.float32)
+    for _ in range(900):
+        at = tuple(int(v) for v in rng.integers(0, 600, 2))
+        tone = float(rng.uniform(40, 190))
+        size = tuple(int(v) for v in rng.integers(3, 12, 2))
+        cv2.ellipse(ground, at, size, float(rng.uniform(0, 180)), 0, 360, (tone, tone, tone), -1)
+    image = np.clip(cv2.GaussianBlur(ground, (0, 0), 1) + rng.normal(0, 4, ground.shape), 0, 255)
+    assert judge(image.astype(np.uint8)) is None
+
+
 def test_drawings_and_screenshots_are_recognised() -> None:
     for picture in (draw_drawing(), draw_screenshot()):
         verdict = judge(picture)
@@ -35,7 +57,8 @@ def test_drawings_and_screenshots_are_recognised() -> None:
 
 
 @pytest.mark.parametrize("name", ["astronaut", "camera", "coffee", "chelsea", "rocket", "brick",
-                                  "grass", "gravel", "moon"])  # fmt: skip
+                                  "grass", "gravel", "moon",
+                                  "coins", "immunohistochemistry", "hubble_deep_field"])  # fmt: skip
 def test_photographs_are_photographs(name: str) -> None:
     try:
         image = getattr(data, name)()
