@@ -161,7 +161,7 @@ def main() -> None:
             lambda data=data: read_photo(data, "a"),
             lambda photo=photo, fixed=repaired: write_photo(photo, [fixed], [mask], name="a"),
             lambda data=data, one=encoded: verify_photo(
-                data, one.data, [mask], name="a", known_sha256=one.known_sha256
+                data, one.data, [mask], name="a", known=one.known
             ),
             lambda data=data, bare=bare: bare(data),
         ]

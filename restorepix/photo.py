@@ -52,12 +52,17 @@ class Photo:
     """Whatever the format's own writer needs again; opaque to everyone else."""
 
 
+Known = str | tuple[npt.NDArray[np.int16], ...]
+"""SHA-256 in hex over everything known of an original, or all coefficients of a JPEG, for each
+component ``(block rows, block columns, 8, 8)``."""
+
+
 @dataclass(frozen=True)
 class Encoded:
     """What a writer returns: the bytes of the restored file and how known data was kept."""
 
     data: bytes = field(repr=False)
     preserved: Preserved
-    known_sha256: str | None = None
-    """SHA-256 over everything known of the original, where it was taken on the way; with it the
-    proof need not decode the original again (:func:`restorepix.formats.verify_photo`)."""
+    known: Known | None = field(default=None, repr=False)
+    """Of the original, where it was taken on the way: with it the proof need not decode the
+    original again (:func:`restorepix.formats.verify_photo`)."""

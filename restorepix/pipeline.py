@@ -587,7 +587,7 @@ def restore_bytes(
                 to=to,
                 accept_reencode=options.accept_reencode,
             )
-            encoded, preserved, known = written.data, written.preserved, written.known_sha256
+            encoded, preserved, known = written.data, written.preserved, written.known
             del repaired, written
             if options.provenance and mask.hole_pixels:
                 share = mask.hole_pixels / sum(height * width for height, width in sizes)
@@ -597,13 +597,13 @@ def restore_bytes(
     del photo
     try:
         with stopwatch.measure("verify"):
-            known = verify_photo(
+            known_sha256 = verify_photo(
                 source,
                 encoded,
                 mask.pages,
                 name=name,
                 reencoded=preserved == "reencoded",
-                known_sha256=known,
+                known=known,
             )
             if source is not data:
                 verify_stripped(data, source, mask.pages, name)
@@ -619,7 +619,7 @@ def restore_bytes(
         sizes=sizes,
         method=method,
         preserved=preserved,
-        known_sha256=known,
+        known_sha256=known_sha256,
         is_same=encoded is data,
     )
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from restorepix.photo import BoolMask, Encoded, Photo
+    from restorepix.photo import BoolMask, Encoded, Known, Photo
 
 DEFAULT_MAX_MPIXELS = 500.0
 """Pictures above this many million pixels are refused from their header (interface.md)."""
@@ -247,8 +247,8 @@ def write_photo(
         case other:
             raise UnsupportedError(f"{name}: cannot write {other} files.")
     encoded = write(photo, repaired, masks, name)
-    # A decoded JPEG says nothing of its coefficients: its writer takes the hash.
-    known = encoded.known_sha256
+    # A decoded JPEG says nothing of its coefficients: its writer keeps them.
+    known = encoded.known
     if photo.format != "jpeg" and encoded.preserved != "reencoded":
         known = hash_photo(photo, masks, name=name)
     return Encoded(drop_thumbnails(encoded.data, masks, name), encoded.preserved, known)
@@ -313,11 +313,11 @@ def verify_photo(
     *,
     name: str,
     reencoded: bool = False,
-    known_sha256: str | None = None,
+    known: Known | None = None,
 ) -> str:
     """Prove that a restored file holds everything known of the original, and return its hash.
 
-    The restored file is decoded anew, and so is the original unless its hash is given. All
+    The restored file is decoded anew, and so is the original unless ``known`` is given. All
     channels outside the masks at native depth, alpha everywhere, and the metadata must be the
     same; for JPEG to JPEG, coefficients instead of pixels. Left out are one record of ours in
     the edit history (:func:`add_provenance`) and thumbnails of repaired pages.
@@ -329,8 +329,8 @@ def verify_photo(
         name: what to call the file in messages.
         reencoded: the output was encoded lossy on purpose (``Encoded.preserved`` says so): only
             sizes, alpha's presence and metadata are compared.
-        known_sha256: what :func:`write_photo` found as it had the original decoded
-            (``Encoded.known_sha256``), or None.
+        known: what :func:`write_photo` kept as it had the original decoded
+            (``Encoded.known``), or None.
 
     Returns:
         SHA-256 in hex over all known samples of the original (for JPEG: coefficients).
@@ -344,6 +344,7 @@ def verify_photo(
     from restorepix.formats.xmp import remove_record
 
     found = sniff_format(before)
+    known_sha256 = known if isinstance(known, str) else None
     if before == after:
         return known_sha256 or _hash_file(before, masks, name)
     after = remove_record(before, after, name)
@@ -357,7 +358,8 @@ def verify_photo(
         case "jpeg":
             from restorepix.formats.jpeg import verify_jpeg
 
-            return verify_jpeg(before, after, masks, name, known_sha256)
+            original = known if isinstance(known, tuple) else None
+            return verify_jpeg(before, after, masks, name, original)
         case "png":
             from restorepix.formats.png import list_parts
         case "tiff":

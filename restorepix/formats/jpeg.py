@@ -70,7 +70,7 @@ if TYPE_CHECKING:
     from restorepix.photo import BoolMask, ColorModel
 
 Coefficients = npt.NDArray[np.int16]
-Samples = npt.NDArray[np.float64]
+Samples = npt.NDArray[np.float32]
 UInt8 = npt.NDArray[np.uint8]
 _RepairedRow = tuple[npt.NDArray[np.intp], Samples, Samples]
 """Columns of the touched blocks in a row, their repaired part, the share that is known."""
@@ -87,7 +87,8 @@ _YCC = np.array(
         [0.299, 0.587, 0.114],
         [-0.299 / 1.772, -0.587 / 1.772, 0.5],
         [0.5, -0.587 / 1.402, -0.114 / 1.402],
-    ]
+    ],
+    np.float32,
 )
 """R, G, B to Y, Cb - 128, Cr - 128 (ITU-T T.871, 7)."""
 _MAX_AC = 1023
@@ -98,7 +99,7 @@ _MAX_SOUND_DC = 1100
 _BLOCK = np.dtype((np.void, 128))
 """64 coefficients of 16 bit."""
 _BLOCKS_AT_ONCE = 1024
-"""Blocks repaired at a time: at 16x16 pixels and float64 samples of three channels, 6 MiB."""
+"""Blocks repaired at a time: at 16x16 pixels and float32 samples of three channels, 3 MiB."""
 
 
 def _build_dct() -> Samples:
@@ -106,14 +107,14 @@ def _build_dct() -> Samples:
     frequency, position = np.mgrid[0:8, 0:8]
     basis = np.cos((2 * position + 1) * frequency * np.pi / 16) / 2
     basis[0] /= np.sqrt(2)
-    return basis
+    return basis.astype(np.float32)
 
 
 _DCT = _build_dct()
 _DCT_2D = np.kron(_DCT, _DCT)
 """(64, 64): flat coefficients times this are flat samples; the transpose is the inverse."""
-_LOWEST = np.array([_MIN_DC] + 63 * [-_MAX_AC], np.float64)
-_HIGHEST = np.array([_MAX_DC] + 63 * [_MAX_AC], np.float64)
+_LOWEST = np.array([_MIN_DC] + 63 * [-_MAX_AC], np.float32)
+_HIGHEST = np.array([_MAX_DC] + 63 * [_MAX_AC], np.float32)
 
 
 def read_jpeg(data: bytes, name: str, max_mpixels: float) -> Photo:
@@ -178,17 +179,17 @@ def write_jpeg(
         return Encoded(data, "coefficients")
     touched = _find_touched(file.frame, mask)
     patch = _Patch(file, name, undo_orientation(pixels, photo.orientation), mask, touched)
-    fingerprint = _Fingerprint(touched)
+    original = _allocate(touched)
     frame = file.frame
     coding = Coding(frame.progressive, frame.arithmetic, file.fitted, file.restart_interval)
 
     def visit(component: int, row: int, blocks: Coefficients) -> None:
-        fingerprint.add(component, row, blocks)
+        original[component][row] = blocks
         patch.apply(component, row, blocks)
 
     with _explain(name):
         coded = rewrite_coefficients(data, visit, coding)
-    return Encoded(_assemble(data, file, coded, name), "coefficients", fingerprint.hexdigest())
+    return Encoded(_assemble(data, file, coded, name), "coefficients", original)
 
 
 def hash_jpeg(data: bytes, masks: Sequence[BoolMask | None], name: str) -> str:
@@ -205,7 +206,10 @@ def hash_jpeg(data: bytes, masks: Sequence[BoolMask | None], name: str) -> str:
     """
     file = parse_jpeg(data, name)
     mask = _store_mask(file.frame, masks, read_orientation(read_exif(file)), name)
-    return _fingerprint(data, _find_touched(file.frame, mask), name).hexdigest()
+    fingerprint = _Fingerprint(_find_touched(file.frame, mask))
+    with _explain(name):
+        read_coefficients(data, fingerprint.add)
+    return fingerprint.hexdigest()
 
 
 def verify_jpeg(
@@ -213,7 +217,7 @@ def verify_jpeg(
     after: bytes,
     masks: Sequence[BoolMask | None],
     name: str,
-    known_sha256: str | None = None,
+    original: tuple[Coefficients, ...] | None = None,
 ) -> str:
     """Prove that a restored JPEG holds everything known of the original, and return its hash.
 
@@ -222,8 +226,8 @@ def verify_jpeg(
         after: the restored file.
         masks: one item: ``(H, W)`` bool as displayed, True = hole, or None.
         name: what to call the file in messages.
-        known_sha256: the original's hash where it was taken already; its coefficients are then
-            decoded only to say where they differ.
+        original: the original's coefficients where they were decoded already, for each component
+            (block rows, block columns, 8, 8) int16.
 
     Returns:
         SHA-256 in hex over, for each component: a line ``component index rows columns`` (in
@@ -243,17 +247,35 @@ def verify_jpeg(
         raise PreservationError(f"{name}: the data behind the picture changed.")
     mask = _store_mask(old.frame, masks, read_orientation(read_exif(old)), name)
     touched = _find_touched(old.frame, mask)
-    found = _fingerprint(after, touched, f"{name} (restored)")
-    if found.hexdigest() == known_sha256:
-        return found.hexdigest()
-    expected = _fingerprint(before, touched, name)
-    for (component, row, one), (*_, other) in zip(expected.rows, found.rows, strict=True):
-        if one != other:
+    expected = _read_original(before, touched, name) if original is None else original
+    fingerprint = _Fingerprint(touched)
+
+    def visit(component: int, row: int, blocks: Coefficients) -> None:
+        known = fingerprint.add(component, row, blocks)
+        if not np.array_equal(known, fingerprint.choose(component, row, expected[component][row])):
             raise PreservationError(
                 f"{name}: known coefficients of component {component}, block row {row} differ "
                 "from the original."
             )
-    return expected.hexdigest()
+
+    with _explain(f"{name} (restored)"):
+        read_coefficients(after, visit)
+    return fingerprint.hexdigest()
+
+
+def _allocate(touched: list[BoolMask]) -> tuple[Coefficients, ...]:
+    return tuple(np.empty((*blocks.shape, 8, 8), np.int16) for blocks in touched)
+
+
+def _read_original(data: bytes, touched: list[BoolMask], name: str) -> tuple[Coefficients, ...]:
+    original = _allocate(touched)
+
+    def visit(component: int, row: int, blocks: Coefficients) -> None:
+        original[component][row] = blocks
+
+    with _explain(name):
+        read_coefficients(data, visit)
+    return original
 
 
 @contextmanager
@@ -340,8 +362,8 @@ class _Patch:
         self._matrix, self._offset = _mix(read_color(file))
         tables = read_quantisation(file, name)
         flat = [tables[part.table].reshape(64) for part in file.frame.components]
-        self._to_samples = [table[:, None] * _DCT_2D for table in flat]
-        self._to_coefficients = [_DCT_2D.T / table for table in flat]
+        self._to_samples = [(table[:, None] * _DCT_2D).astype(np.float32) for table in flat]
+        self._to_coefficients = [(_DCT_2D.T / table).astype(np.float32) for table in flat]
         self._ready: dict[tuple[int, int], _RepairedRow] = {}
 
     def apply(self, component: int, row: int, blocks: Coefficients) -> None:
@@ -351,8 +373,9 @@ class _Patch:
             UnreadableError: there are coefficients that no picture has. Damaged files hold them
                 without any warning, and some versions of libjpeg-turbo write others instead.
         """
-        if blocks.max() > _MAX_AC or blocks.min() < -_MAX_AC:
-            magnitude = np.abs(blocks.astype(np.int32)).reshape(-1, 64)
+        flat = blocks.reshape(-1, 64)
+        if np.maximum.reduce(flat, None) > _MAX_AC or np.minimum.reduce(flat, None) < -_MAX_AC:
+            magnitude = np.abs(flat.astype(np.int32))
             if magnitude[:, 0].max() > _MAX_SOUND_DC or magnitude[:, 1:].max() > _MAX_AC:
                 raise UnreadableError(
                     f"{self._name}: the JPEG data is damaged (impossible coefficients). "
@@ -363,9 +386,8 @@ class _Patch:
         if (component, row) not in self._ready:
             self._ready = self._prepare(component, row)
         columns, repaired, known = self._ready[component, row]
-        flat = blocks.reshape(-1, 64)
         # One product with a 64x64 matrix takes a fifth of the time of two with 8x8 matrices.
-        samples = flat[columns].astype(np.float64) @ self._to_samples[component]
+        samples = flat[columns].astype(np.float32) @ self._to_samples[component]
         samples *= known
         samples += repaired
         quantised = samples @ self._to_coefficients[component]
@@ -404,10 +426,11 @@ class _Patch:
         hole = _gather(self._mask[..., None], *cells)
         values = _gather(self._repaired, *cells)
         values *= np.repeat(hole, values.shape[3], axis=3)  # three times as fast as by broadcast
-        share = _pool(hole.view(np.uint8), down, right)[..., 0] / (down * right)
-        matrix = self._matrix[component] / (down * right)
-        repaired = _pool(values, down, right) @ matrix + self._offset[component] * share
-        return repaired.reshape(-1, 64), 1 - share.reshape(-1, 64)
+        scale = np.float32(1 / (down * right))
+        share = _pool(hole.view(np.uint8), scale[None], down, right)
+        repaired = _pool(values, scale * self._matrix[component], down, right)
+        repaired += self._offset[component] * share
+        return repaired, 1 - share
 
 
 def _gather(
@@ -445,12 +468,24 @@ def _gather(
     return found
 
 
-def _pool(cells: UInt8, down: int, right: int) -> npt.NDArray[np.uint16]:
-    """Return sums of ``down x right`` pixels, at most 16, of (N, 8 down, 8 right, C) cells."""
-    sums = cells[:, ::down, ::right].astype(np.uint16)
-    for offset in range(1, down * right):
-        sums += cells[:, offset // right :: down, offset % right :: right]
-    return sums
+def _pool(cells: UInt8, weights: Samples, down: int, right: int) -> Samples:
+    """Return sums of ``down x right`` pixels of (N, 8 down, 8 right, C) cells, (N, 64).
+
+    Args:
+        cells: as :func:`_gather` gives them.
+        weights: ``(C,)``, what each channel counts.
+        down: rows of pixels to a sample.
+        right: columns of pixels to a sample.
+    """
+    # Rows, channels, columns: each step leaves less for the next, which is slower.
+    rows = cells[:, ::down].astype(np.uint16)
+    for offset in range(1, down):
+        rows += cells[:, offset::down]
+    mixed = (rows.reshape(-1, len(weights)).astype(np.float32) @ weights).reshape(-1, 64, right)
+    samples = mixed[..., 0]
+    for offset in range(1, right):
+        samples = samples + mixed[..., offset]
+    return samples
 
 
 def _mix(color: Coded) -> tuple[Samples, Samples]:
@@ -462,17 +497,17 @@ def _mix(color: Coded) -> tuple[Samples, Samples]:
     """
     match color:
         case "grey":
-            return np.eye(1), np.full(1, -128.0)
+            return np.eye(1, dtype=np.float32), np.full(1, -128, np.float32)
         case "rgb":
-            return np.eye(3), np.full(3, -128.0)
+            return np.eye(3, dtype=np.float32), np.full(3, -128, np.float32)
         case "ycc":
-            return _YCC, np.array([-128.0, 0, 0])
+            return _YCC, np.array([-128, 0, 0], np.float32)
         case "cmyk":
-            return -np.eye(4), np.full(4, 127.0)
+            return -np.eye(4, dtype=np.float32), np.full(4, 127, np.float32)
         case "ycck":
-            matrix = -np.eye(4)
+            matrix = -np.eye(4, dtype=np.float32)
             matrix[:3, :3] = _YCC
-            return matrix, np.array([-128.0, 0, 0, 127])
+            return matrix, np.array([-128, 0, 0, 127], np.float32)
 
 
 def _assemble(data: bytes, file: JpegFile, coded: bytes, name: str) -> bytes:
@@ -518,31 +553,27 @@ class _Fingerprint:
     """The known blocks of a file, hashed row by row to keep memory flat."""
 
     def __init__(self, touched: list[BoolMask]) -> None:
-        self.rows: list[tuple[int, int, bytes]] = []
-        """Component, block row, and the digest so far."""
         self._digest = hashlib.sha256()
         self._touched = touched
         self._touched_rows = _list_rows(touched)
 
-    def add(self, component: int, row: int, blocks: Coefficients) -> None:
-        """Take one row of blocks, (N, 8, 8) int16."""
+    def add(self, component: int, row: int, blocks: Coefficients) -> Coefficients:
+        """Take one row of blocks, (N, 8, 8) int16, and return what is known of it."""
         if row == 0:
             header = f"component {component} {len(self._touched[component])} {len(blocks)}\n"
             self._digest.update(header.encode())
-        known = blocks.astype("<i2", copy=False)
-        if self._touched_rows[component][row]:
-            # Blocks as single items: choosing among them takes a tenth of the time of numbers.
-            known = known.reshape(-1).view(_BLOCK)[~self._touched[component][row]].view("<i2")
-        self._digest.update(known.data)
-        self.rows.append((component, row, self._digest.copy().digest()))
+        known = self.choose(component, row, blocks)
+        self._digest.update(known.astype("<i2", copy=False).data)
+        return known
+
+    def choose(self, component: int, row: int, blocks: Coefficients) -> Coefficients:
+        """Return the known blocks of a row."""
+        if not self._touched_rows[component][row]:
+            return blocks
+        # Blocks as single items: choosing among them takes a tenth of the time of numbers.
+        items = blocks.reshape(-1).view(_BLOCK)
+        return items[~self._touched[component][row]].view(np.int16).reshape(-1, 8, 8)
 
     def hexdigest(self) -> str:
         """Return the hash over all rows taken."""
         return self._digest.hexdigest()
-
-
-def _fingerprint(data: bytes, touched: list[BoolMask], name: str) -> _Fingerprint:
-    fingerprint = _Fingerprint(touched)
-    with _explain(name):
-        read_coefficients(data, fingerprint.add)
-    return fingerprint

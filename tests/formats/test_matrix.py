@@ -263,7 +263,10 @@ def test_outcome(row, orientation, profile):
         reencoded = expected == "reencoded"
         known = verify_photo(data, encoded.data, [mask], name="a", reencoded=reencoded)
         if to is None:
-            assert encoded.known_sha256 == known
+            kept = encoded.known
+            assert verify_photo(data, encoded.data, [mask], name="a", reencoded=reencoded,
+                                known=kept) == known  # fmt: skip
+            assert kept == known or (row.format == "jpeg" and isinstance(kept, tuple))
         again = read_photo(encoded.data, "b")
         assert again.pages[0].icc == page.icc, to
         assert again.orientation == photo.orientation, to
