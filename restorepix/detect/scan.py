@@ -1,10 +1,11 @@
 """The detector over a picture of any size: tiles at full resolution, and the whole at a glance.
 
 Thin damage needs every pixel, so the picture is scanned at full resolution in overlapping tiles;
-letters, stains and marks larger than a tile can be told from anything are seen in an overview, the
-picture reduced to ``OVERVIEW_PX``. A pixel's probability is the higher of the two. Tiles without
-any structure cannot hold visible damage and are left out. Only one tile a thread is ever turned
-into floats; the maps are kept in 8 bit.
+letters and marks are often larger than those the network learnt from, so it sees the picture at
+half and at a quarter of that too, and its logits are averaged (``OCTAVES``). What is larger still is
+seen in an overview, the picture reduced to ``OVERVIEW_PX``; there the higher answer counts. Tiles
+without any structure cannot hold visible damage and are left out. Only one tile a thread is ever
+turned into floats; maps and reduced pictures are kept in 8 bit.
 """
 
 from __future__ import annotations
@@ -21,12 +22,19 @@ import torch
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from restorepix.errors import WeightsError
-from restorepix.models.detector import CLASSES, predict
+from restorepix.models.detector import CLASSES, answer
 from restorepix.tiles import Box
 
 Rgb = npt.NDArray[np.float32]
 ReadRgb = Callable[[Box], Rgb]
 Maps = npt.NDArray[np.uint8]
+Bytes = npt.NDArray[np.uint8]
+
+OCTAVES: Final = (4 / 7, 2 / 7, 1 / 7)
+"""Weight of the logits at full, half and quarter size. On 400 damaged pictures (training.calibrate's
+kind) the average precision of writing is 0.76 with these and 0.43 at full size alone, of watermarks
+0.39 and 0.34, of scratches 0.23 both times; weights fitted to them are no better by more than 0.01.
+Half and quarter cost a third more time."""
 
 TILE_PX: Final = 1024
 """Largest side of a tile. Rims cost 14 % of the work at this size and 31 % at half of it."""
@@ -55,6 +63,7 @@ class Scanner:
         *,
         dtype: torch.dtype = torch.float32,
         threads: int = 1,
+        octaves: Sequence[float] = OCTAVES,
     ) -> None:
         """Take over a detector: move it to the device, in the precision it runs in there.
 
@@ -64,7 +73,9 @@ class Scanner:
             device: where to run.
             dtype: precision of the network.
             threads: tiles that a CPU works on at a time. The answer does not depend on it.
+            octaves: weights of the answers at full size, half, quarter and so on.
         """
+        self._octaves = tuple(octaves)
         self._device, self._dtype = device, dtype
         self._threads = threads if device.type == "cpu" else 1
         self._detector = detector.eval()
@@ -91,48 +102,70 @@ class Scanner:
         if not callable(image) and image.shape != (*size, 3):
             raise ValueError(f"the image is {image.shape}, expected {(*size, 3)}")
         read = image if callable(image) else _read_from(image)
-        maps = np.zeros((len(CLASSES), *size), np.uint8)
-        self._scan_tiles(read, maps)
-        if max(size) > 1.5 * OVERVIEW_PX:
-            overview = _reduce(read, size)
-            glance = np.zeros((len(CLASSES), *overview.shape[:2]), np.uint8)
-            self._scan_tiles(_read_from(overview), glance)
-            _merge(maps, glance)
+        glance = max(size) > 1.5 * OVERVIEW_PX
+        half = _reduce(read, size, 2) if glance or len(self._octaves) > 1 else None
+        maps = self._scan_octaves(read, size, half)
+        if glance and half is not None:
+            factor = math.ceil(max(half.shape) / OVERVIEW_PX)
+            small = _reduce(_read_from(half), half.shape[:2], factor)
+            smaller = _reduce(_read_from(small), small.shape[:2], 2)
+            _merge(maps, self._scan_octaves(_read_from(small), small.shape[:2], smaller))
         return maps
 
-    def _scan_tiles(self, read: ReadRgb, maps: Maps) -> None:
-        """Fill the maps of a picture tile by tile."""
+    def _scan_octaves(self, read: ReadRgb, size: tuple[int, int], half: Bytes | None) -> Maps:
+        """The weighted answer at full and reduced sizes, where ``half`` is the picture halved."""
+        coarse: list[Maps] = []
+        reduced = half
+        for number in range(1, len(self._octaves)):
+            assert reduced is not None, "halved wherever there are octaves"
+            if number > 1:
+                reduced = _reduce(_read_from(reduced), reduced.shape[:2], 2)
+            coarse.append(np.zeros((len(CLASSES), *reduced.shape[:2]), np.uint8))
+            self._scan_tiles(_read_from(reduced), coarse[-1], ())
+        maps = np.zeros((len(CLASSES), *size), np.uint8)
+        self._scan_tiles(read, maps, coarse)
+        return maps
+
+    def _scan_tiles(self, read: ReadRgb, maps: Maps, coarse: Sequence[Maps]) -> None:
+        """Fill the maps of a picture tile by tile, averaged with those of reduced ones if any."""
         tiles = plan_tiles(maps.shape[1], maps.shape[2])
         if self._threads == 1 or len(tiles) == 1:
             for tile in tiles:
-                self._scan_tile(read, maps, tile)
+                self._scan_tile(read, maps, coarse, tile)
             return
 
         def work(tile: tuple[Box, Box]) -> None:
-            self._scan_tile(read, maps, tile)
+            self._scan_tile(read, maps, coarse, tile)
 
         with ThreadPoolExecutor(self._threads) as pool:
             for _ in pool.map(work, tiles):
                 pass
 
-    def _scan_tile(self, read: ReadRgb, maps: Maps, tile: tuple[Box, Box]) -> None:
+    def _scan_tile(
+        self, read: ReadRgb, maps: Maps, coarse: Sequence[Maps], tile: tuple[Box, Box]
+    ) -> None:
         box, core = tile
+        rows, columns = core.slices()
+        inner = core.shift(-box.top, -box.left).slices()
         with torch.inference_mode():
             planes = torch.tensor(read(box)).permute(2, 0, 1).contiguous()
             planes.nan_to_num_(0.0).clamp_(0, 1)
             if _is_flat(planes[:, ::8, ::8]) and _is_flat(planes):
                 return
             image = planes.to(self._device, self._dtype)[None].mul_(2).sub_(1)
-            found = predict(self._detector, image)[0]
+            found = answer(self._detector, image)[0][:, inner[0], inner[1]]
             if not bool(torch.isfinite(found.sum())):
                 raise WeightsError(
                     "the detector's answer is not finite: its weights are damaged or do not suit "
                     "this precision. Install the weights again, or run with --device cpu."
                 )
-            levels = found.mul_(255).round_().to(torch.uint8).cpu().numpy()
-        rows, columns = core.slices()
-        inner = core.shift(-box.top, -box.left).slices()
-        maps[:, rows, columns] = levels[:, inner[0], inner[1]]
+            found = found.cpu()
+            if coarse:
+                found = found * self._octaves[0]
+                for weight, small in zip(self._octaves[1:], coarse, strict=True):
+                    found += weight * torch.from_numpy(_enlarge_logits(small, core, maps.shape))
+            levels = torch.sigmoid(found).mul_(255).round_().to(torch.uint8)
+        maps[:, rows, columns] = levels.numpy()
 
 
 def _is_flat(planes: torch.Tensor) -> bool:
@@ -168,19 +201,53 @@ def _plan_line(length: int) -> Iterator[tuple[int, int, int, int]]:
         done = stop
 
 
-def _reduce(read: ReadRgb, size: tuple[int, int]) -> Rgb:
-    """The picture with its long side at ``OVERVIEW_PX``, by area, read in bands."""
+def _reduce(read: ReadRgb, size: tuple[int, int], factor: int) -> Bytes:
+    """The picture a whole number of times smaller, by area, read in bands; 0 to 255."""
     height, width = size
-    factor = math.ceil(max(size) / OVERVIEW_PX)
     rows = max(factor, _BAND_PX // width // factor * factor)
-    bands: list[Rgb] = []
+    bands: list[Bytes] = []
     for top in range(0, height, rows):
         tall = min(rows, height - top)
-        band = np.clip(np.nan_to_num(read(Box(top, 0, tall, width))), 0, 1)
+        # Torch's are four times as fast as numpy's, and this is a twentieth of a whole scan.
+        band = torch.tensor(read(Box(top, 0, tall, width))).nan_to_num_(0.0).clamp_(0, 1).numpy()
         small = (max(1, width // factor), max(1, tall // factor))
         resized = cv2.resize(band, small, interpolation=cv2.INTER_AREA)
-        bands.append(np.asarray(resized, np.float32))
+        bands.append(np.asarray(cv2.convertScaleAbs(resized, alpha=255), np.uint8))
     return np.concatenate(bands)
+
+
+_SHARES: Final = np.clip(np.arange(256, dtype=np.float32), 0.5, 254.5) / 255
+_LOGITS: Final = np.log(_SHARES / (1 - _SHARES))
+"""What levels of a map stand for."""
+
+
+def _enlarge_logits(maps: Maps, part: Box, shape: Sequence[int]) -> npt.NDArray[np.float32]:
+    """Logits of a part of a picture, (3, h, w), out of the maps of a reduced one.
+
+    Args:
+        maps: (3, H', W') uint8 of the reduced picture.
+        part: of the picture.
+        shape: (3, H, W), the picture's.
+    """
+    scale = np.array([size / full for size, full in zip(maps.shape[1:], shape[1:], strict=True)])
+    starts = (np.array([part.top, part.left]) + 0.5) * scale - 0.5
+    first = np.maximum(0, np.floor(starts).astype(int))
+    stops = np.ceil((np.array([part.bottom, part.right]) + 0.5) * scale).astype(int) + 1
+    down, across = starts - first
+    move = np.array([[scale[1], 0, across], [0, scale[0], down]])
+    return np.stack(
+        [
+            np.asarray(
+                cv2.warpAffine(
+                    _LOGITS[plane[first[0] : stops[0], first[1] : stops[1]]], move,
+                    (part.width, part.height), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+                    borderMode=cv2.BORDER_REPLICATE,
+                ),
+                np.float32,
+            )
+            for plane in maps
+        ]
+    )  # fmt: skip
 
 
 def _merge(maps: Maps, glance: Maps) -> None:
@@ -204,8 +271,10 @@ def _merge(maps: Maps, glance: Maps) -> None:
             np.maximum(band, np.asarray(large, np.uint8), out=band)
 
 
-def _read_from(image: Rgb) -> ReadRgb:
-    return lambda box: image[box.slices()]
+def _read_from(image: Rgb | Bytes) -> ReadRgb:
+    if image.dtype == np.uint8:
+        return lambda box: image[box.slices()] * np.float32(1 / 255)
+    return lambda box: np.asarray(image[box.slices()], np.float32)
 
 
 def pick_maps(maps: Maps, classes: Sequence[str]) -> dict[str, Maps]:
