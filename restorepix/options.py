@@ -196,6 +196,8 @@ class RestoreOptions:
     threads: int | None = None
     """Windows of one photograph that a CPU repaints at a time, or None for what is left of the
     cores by ``jobs``."""
+    compile: bool = False
+    """Compile the inpainter's network with ``torch.compile`` before it is first used."""
     jobs: int | None = None
     """Photographs in hand at a time, or None for one per core."""
     timeout_s: float = DEFAULT_TIMEOUT_S

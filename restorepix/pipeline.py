@@ -32,6 +32,7 @@ from restorepix.errors import (
     StoreError,
     UnreadableError,
     UnsupportedError,
+    UsageError,
     WriteError,
 )
 from restorepix.formats import (
@@ -301,7 +302,8 @@ def build_repair(options: RestoreOptions) -> Repair:
     Raises:
         WeightsError: weights are missing, damaged or of another architecture.
         DeviceError: the device was named and is not there.
-        UsageError: attention is to be shown, and the weights have none that runs.
+        UsageError: attention is to be shown, and the weights have none that runs; or a network is
+            to be compiled that cannot be.
     """
     repair = _build_repair(options)
     if options.show_attention is None:
@@ -329,6 +331,7 @@ def load_network(options: RestoreOptions) -> Network:
     Raises:
         WeightsError: the weights are missing, damaged or of another architecture.
         DeviceError: the device was named and is not there.
+        UsageError: the network is to be compiled, and is one that never was.
     """
     # PyTorch's threads spin while they wait for each other. Beside any other load that made a
     # picture of 0.3 s take 5.6 s on two cores; sleeping threads did not. Read when torch loads.
@@ -339,7 +342,11 @@ def load_network(options: RestoreOptions) -> Network:
     # Of several devices each has a process of its own; here the first stands for them.
     devices = ["cpu"] if is_cpu else [str(choose_device(name)) for name in options.devices]
     weights = find_weights(options.weights, download=options.download, repo=options.weights_repo)
-    inpainter = _LazyInpainter(weights, devices[0], options.threads or 1, options.grain)
+    if options.compile:
+        _check_compilable(weights, devices)
+    inpainter = _LazyInpainter(
+        weights, devices[0], options.threads or 1, options.grain, is_compiled=options.compile
+    )
     return Network(inpainter, ",".join(devices), weights.sha256)
 
 
@@ -351,11 +358,31 @@ def _is_cpu_build() -> bool:
         return False
 
 
+def _check_compilable(weights: WeightsFile, devices: Sequence[str]) -> None:
+    """Refuse ``--compile`` for what was never tried with it.
+
+    Raises:
+        UsageError: the network or the device is another.
+    """
+    from restorepix.models.registry import TWO_STAGE
+
+    if weights.architecture.name != TWO_STAGE:
+        raise UsageError(
+            f"--compile: expected weights of the architecture {TWO_STAGE}, found "
+            f"{weights.path.name} ({weights.architecture.name}). Leave --compile out."
+        )
+    if "mps" in devices:
+        raise UsageError("--compile: not with --device mps. Leave one of them out.")
+
+
 class _LazyInpainter:
     """An :class:`restorepix.inpaint.Inpainter` that is made when it is first asked."""
 
-    def __init__(self, weights: WeightsFile, device: str, threads: int, grain: str) -> None:
+    def __init__(
+        self, weights: WeightsFile, device: str, threads: int, grain: str, *, is_compiled: bool
+    ) -> None:
         self._weights = weights
+        self._is_compiled = is_compiled
         self._grain = grain
         self._device = device
         self._threads = threads
@@ -387,8 +414,12 @@ class _LazyInpainter:
             # Whatever runs at a time are calls of their own: a call that is shared by two threads
             # gives other last bits, and took three to ten times the CPU time beside other load.
             torch.set_num_threads(1)
-        generator = load_generator(self._weights, device)
+        generator: torch.nn.Module = load_generator(self._weights, device)
         dtype = torch.float32 if self._weights.architecture.float32 else None
+        if self._is_compiled:
+            from restorepix.models.compiled import CompiledGenerator
+
+            generator = CompiledGenerator(generator, device)
         return Inpainter(generator, device, dtype=dtype, threads=self._threads)
 
 
@@ -1074,16 +1105,15 @@ def read_mask_file(path: Path, timeout_s: float | None = None) -> MaskFile:
         StoreError: a store cannot be reached, or refuses.
         TimedOutError: it does not answer for ``timeout_s``.
     """
-    if is_remote(path):
-        try:
-            return MaskFile(read_object(path, timeout_s or DEFAULT_TIMEOUT_S), str(path))
-        except UnreadableError as error:
-            raise MaskError(f"{path}: there is no such mask any more.") from error
 
     def read() -> bytes:
-        return read_file(path, MaskError, "the mask cannot be opened")
+        limit = timeout_s or DEFAULT_TIMEOUT_S
+        return read_file(path, MaskError, "the mask cannot be opened", limit)
 
-    data = read() if timeout_s is None else call_in_time(read, timeout_s, str(path))
+    if timeout_s is None or is_remote(path):  # which has its own limit
+        data = read()
+    else:
+        data = call_in_time(read, timeout_s, str(path))
     return MaskFile(data, str(path))
 
 
@@ -1117,8 +1147,26 @@ def read_stable(path: Path, timeout_s: float) -> bytes:
     return call_in_time(read, timeout_s, str(path))
 
 
-def read_file(path: Path, kind: type[PhotoError], trouble: str) -> bytes:
-    """Return a file's content, or raise an error of a kind that says what trouble there is."""
+def read_file(
+    path: Path, kind: type[PhotoError], trouble: str, timeout_s: float = DEFAULT_TIMEOUT_S
+) -> bytes:
+    """Return a file's content, or raise an error of a kind that says what trouble there is.
+
+    Args:
+        path: a file, or an object of a store.
+        kind: what to raise where it cannot be opened.
+        trouble: what is the matter then.
+        timeout_s: seconds to wait for a store.
+
+    Raises:
+        StoreError: a store cannot be reached, or refuses.
+        TimedOutError: a store does not answer for ``timeout_s``.
+    """
+    if is_remote(path):
+        try:
+            return read_object(path, timeout_s)
+        except UnreadableError as error:
+            raise kind(f"{path}: {trouble}: no such object or bucket.") from error
     try:
         return path.read_bytes()
     except OSError as error:

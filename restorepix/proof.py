@@ -11,11 +11,14 @@ from restorepix.formats import CONVERSIONS, read_photo, verify_photo
 from restorepix.formats.private import strip_metadata
 from restorepix.inputs import JOURNAL_FOLDER, JOURNAL_NAME, Source, find_inputs
 from restorepix.masks import MaskFinder, read_mask
-from restorepix.options import RestoreOptions, WalkOptions
+from restorepix.options import DEFAULT_TIMEOUT_S, RestoreOptions, WalkOptions
 from restorepix.photo import BoolMask, Photo
 from restorepix.pipeline import hash_bytes, place_mask, read_file
 from restorepix.plan import change_suffix
 from restorepix.report import Journal, JournalEntry, Result
+from restorepix.stores.books import SEGMENTS_FOLDER, StoreJournal
+from restorepix.stores.place import is_remote
+from restorepix.stores.store import is_stored, list_objects
 from restorepix.write import is_taken
 
 _Pages = tuple[BoolMask | None, ...]
@@ -107,17 +110,30 @@ class _History:
     @classmethod
     def find(cls, folder: Path) -> _History | None:
         """Return the journal that lies in a folder or right above it, if there is one."""
-        absolute = folder.absolute()
+        absolute = folder if is_remote(folder) else folder.absolute()
         for run_folder in (absolute, absolute.parent):
-            if (run_folder / JOURNAL_FOLDER / JOURNAL_NAME).is_file():
-                inner = absolute.relative_to(run_folder)
-                return cls(Journal(run_folder), run_folder, folder, inner)
+            journal = _open_journal(run_folder)
+            if journal is not None:
+                return cls(journal, run_folder, folder, absolute.relative_to(run_folder))
         return None
 
     def look_up(self, source: Source, output: Path) -> tuple[Result, JournalEntry] | None:
         """Return what the journal says of a pair of files."""
         inside = output if output.is_relative_to(self.folder) else source.path
         return self.journal.find_done((self.inner / inside.relative_to(self.folder)).as_posix())
+
+
+def _open_journal(run_folder: Path) -> Journal | None:
+    """Return the journal of a run folder, if there is one."""
+    path = run_folder / JOURNAL_FOLDER / JOURNAL_NAME
+    if not is_remote(run_folder):
+        return Journal(run_folder) if path.is_file() else None
+    if len(run_folder.parts) < 2:  # above a bucket
+        return None
+    # Of a run that has not ended its journal is in parts.
+    if not is_stored(path) and not list_objects(run_folder / JOURNAL_FOLDER / SEGMENTS_FOLDER):
+        return None
+    return StoreJournal(run_folder, DEFAULT_TIMEOUT_S)
 
 
 def _find_output(source: Source, after: Path) -> Path:

@@ -319,6 +319,16 @@ Threads = Annotated[
     ),
 ]
 
+Compile = Annotated[
+    bool,
+    typer.Option(
+        "--compile",
+        help="Compile the network when the first hole comes, which takes minutes and pays for "
+        "large folders (docs/throughput.md). Needs a C++ compiler.",
+        rich_help_panel=NETWORK,
+    ),
+]
+
 Jobs = Annotated[
     int | None,
     typer.Option(

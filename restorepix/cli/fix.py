@@ -17,6 +17,7 @@ from restorepix.cli.common import (
     Address,
     AsJson,
     Backup,
+    Compile,
     Config,
     Debug,
     Device,
@@ -73,7 +74,7 @@ from restorepix.cli.models import fetch_missing
 from restorepix.cli.streams import is_stdout_terminal, write_bytes
 from restorepix.errors import ExitCode, UsageError
 from restorepix.options import ClusterOptions, RestoreOptions, WalkOptions
-from restorepix.stores.place import is_remote, parse_place
+from restorepix.stores.place import check_local, is_remote, parse_place
 
 
 def fix(
@@ -113,6 +114,7 @@ def fix(
     grain: Grain = DEFAULTS.grain,
     jobs: Jobs = DEFAULTS.jobs,
     threads: Threads = DEFAULTS.threads,
+    compile: Compile = DEFAULTS.compile,
     engine: Engine = "local",
     address: Address = None,
     gpu_share: GpuShare = ClusterOptions.gpu_share,
@@ -189,8 +191,11 @@ def fix(
             show_attention=show_attention,
             jobs=jobs,
             threads=threads,
+            compile=compile,
             timeout_s=timeout,
         )
+        check_local("--infrared", infrared)
+        check_local("--show-attention", show_attention)
         cluster = _choose_cluster(engine, address, gpu_share)
         walk = WalkOptions(tuple(include or ()), tuple(exclude or ()), follow_links)
         mask = None if mask is None else parse_place(mask)

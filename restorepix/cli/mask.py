@@ -30,6 +30,7 @@ from restorepix.cli.common import (
     Quiet,
     Talk,
     Threads,
+    Timeout,
     Verbose,
     WeightsRepo,
     report_errors,
@@ -47,6 +48,7 @@ from restorepix.cli.detection import (
 from restorepix.cli.models import fetch_missing
 from restorepix.errors import ExitCode, PhotoError, UsageError
 from restorepix.options import RestoreOptions, WalkOptions
+from restorepix.stores.place import check_local, parse_place
 
 if TYPE_CHECKING:
     from restorepix.detect.repair import Finder
@@ -89,6 +91,7 @@ def mask(
     exclude: Exclude = None,
     follow_links: FollowLinks = False,
     max_mpixels: MaxMpixels = DEFAULTS.max_mpixels,
+    timeout: Timeout = DEFAULTS.timeout_s,
     overwrite: Overwrite = DEFAULTS.overwrite,
     force: Force = DEFAULTS.force,
     device: Device = DEFAULTS.device,
@@ -113,6 +116,8 @@ def mask(
 
       restorepix mask scans/ -o masks/ --ignore-region 0,90%,100%,100%
 
+      restorepix mask s3://scans/1950 -o s3://scans/masks/1950
+
       restorepix fix photos/ --mask masks/ [dim]# after a look at them, and corrections[/dim]
 
     White is what fix would repaint, margin included. No picture is changed.
@@ -130,14 +135,18 @@ def mask(
             download=download,
             weights_repo=weights_repo,
             threads=threads,
+            timeout_s=timeout,
         )
+        check_local("--infrared", infrared)
         if output is None:
             raise UsageError("-o is missing: name the folder that the masks are written to.")
         if null and files_from is None:
             raise UsageError("-0 says how --files-from is separated: pass --files-from too.")
         walk = WalkOptions(tuple(include or ()), tuple(exclude or ()), follow_links)
         talk = Talk(quiet=quiet, verbose=verbose, as_json=as_json, fail_on_review=fail_on_review)
-        paths = collect_paths(list(inputs or ()), files_from, null)
+        paths = [parse_place(path) for path in collect_paths(list(inputs or ()), files_from, null)]
+        output = parse_place(output)
+        preview = None if preview is None else parse_place(preview)
         raise typer.Exit(_write_masks(paths, output, preview, options, walk, talk, debug=debug))
 
 
@@ -199,14 +208,13 @@ def _write_mask(
 ) -> dict[str, Any]:
     """Write one mask; return its record, which for an error says what was wrong."""
     from restorepix.detect.masks import make_mask, place_mask_file
-    from restorepix.errors import UnreadableError
-    from restorepix.pipeline import read_file
+    from restorepix.pipeline import read_stable
     from restorepix.write import write_output
 
     path = job.source.path
     record: dict[str, Any] = {"input": str(path), "output": None, "status": "failed"}
     try:
-        data = read_file(path, UnreadableError, "cannot be opened")
+        data = read_stable(path, options.timeout_s)
         made = make_mask(
             data, str(path), finder, max_mpixels=options.max_mpixels, preview=preview is not None
         )
@@ -215,7 +223,7 @@ def _write_mask(
         _write(made.data, place, path, options, write_output)
         if preview is not None and made.preview is not None:
             relative = Path(place.name) if exact else place.relative_to(output)
-            shown = (preview / relative).with_suffix(".jpg")
+            shown = preview.joinpath(*relative.parts).with_suffix(".jpg")
             _write(made.preview, shown, path, options, write_output)
     except PhotoError as error:
         return {**record, "review": [], "error": {"code": error.code, "message": str(error)}}
@@ -236,7 +244,14 @@ def _write(data: bytes, place: Path, source: Path, options: RestoreOptions, writ
             f"{place}: there is a file already. Pass --overwrite to replace it, or choose another "
             "-o; masks that were corrected by hand are worth keeping."
         )
-    write(data, place, source, preserve_times=False, overwrite=options.overwrite)
+    write(
+        data,
+        place,
+        source,
+        preserve_times=False,
+        overwrite=options.overwrite,
+        timeout_s=options.timeout_s,
+    )
 
 
 def _say_record(record: dict[str, Any], talk: Talk) -> None:

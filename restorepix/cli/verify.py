@@ -22,6 +22,7 @@ from restorepix.cli.settings import refuse_among_pictures
 from restorepix.cli.streams import write_line
 from restorepix.errors import ExitCode, UsageError
 from restorepix.options import RestoreOptions
+from restorepix.stores.place import parse_place
 
 
 def verify(
@@ -56,6 +57,8 @@ def verify(
 
       restorepix verify photos/ photos-restored/ [dim]# with the masks that the run kept[/dim]
 
+      restorepix verify s3://scans/1950 s3://scans/restored/1950
+
       restorepix verify photos-originals/ photos/ [dim]# after fix --in-place[/dim]
 
     Prints the SHA-256 over all known pixels (for JPEG: coefficients), which is the record's
@@ -64,9 +67,13 @@ def verify(
     with report_errors(debug):
         options = RestoreOptions(dilate=dilate, strip=strip, max_mpixels=max_mpixels)
         refuse_among_pictures(get_settings(), [before, after])
-        if before.is_dir() != after.is_dir():
+        before, after = parse_place(before), parse_place(after)
+        mask = None if mask is None else parse_place(mask)
+        from restorepix.inputs import is_folder
+
+        if is_folder(before) != is_folder(after):
             raise UsageError(f"{before} and {after}: expected two files or two folders.")
-        if before.is_dir():
+        if is_folder(before):
             raise typer.Exit(_verify_folders(before, after, mask, options))
         from restorepix.proof import verify_files
 

@@ -17,6 +17,7 @@ from restorepix.cli.common import (
     AcceptReencode,
     AsJson,
     Backup,
+    Compile,
     Config,
     Debug,
     Device,
@@ -57,6 +58,7 @@ from restorepix.cli.common import (
 from restorepix.cli.models import fetch_missing
 from restorepix.errors import ExitCode, UsageError
 from restorepix.options import DetectOptions, Region, RestoreOptions, WalkOptions
+from restorepix.stores.place import check_local, is_remote, parse_place
 
 if TYPE_CHECKING:
     from restorepix.plan import Plan
@@ -150,6 +152,7 @@ def remove_watermark(
     grain: Grain = DEFAULTS.grain,
     jobs: Jobs = DEFAULTS.jobs,
     threads: Threads = DEFAULTS.threads,
+    compile: Compile = DEFAULTS.compile,
     dry_run: DryRun = False,
     fail_on_review: FailOnReview = False,
     as_json: AsJson = False,
@@ -198,6 +201,7 @@ def remove_watermark(
             grain=grain,
             jobs=jobs,
             threads=threads,
+            compile=compile,
             timeout_s=timeout,
         )
         walk = WalkOptions(tuple(include or ()), tuple(exclude or ()), follow_links)
@@ -212,10 +216,17 @@ def remove_watermark(
         if save_overlay is not None and (per_image or overlay is not None):
             raise UsageError("--save-overlay keeps what is estimated from a folder: leave out "
                              "--per-image and --overlay.")  # fmt: skip
+        check_local("--overlay", overlay)
+        check_local("--save-overlay", save_overlay)
         if overlay is not None and mask is not None:
             raise UsageError("--overlay says where the watermark is: leave --mask out.")
+        paths = [parse_place(path) for path in collect_paths(list(inputs or ()), files_from, null)]
+        mask = None if mask is None else parse_place(mask)
+        output = None if output is None else parse_place(output)
+        if report is not None and any(is_remote(place) for place in (*paths, mask, output)):
+            raise UsageError("--report shows files of this machine, not of a store.")
         code = _remove(
-            collect_paths(list(inputs or ()), files_from, null),
+            paths,
             mask,
             output,
             options,
@@ -275,6 +286,7 @@ class _Source:
             talk: where to tell what is found.
             keep: write what ``--save-overlay`` asks for.
         """
+        from restorepix.inputs import is_folder
         from restorepix.watermark.files import read_overlay, save_overlays
         from restorepix.watermark.study import Study, read_support, study_folder
 
@@ -284,7 +296,7 @@ class _Source:
         if self._per_image:
             return Study(tiles=mask is None)
         support = None
-        if mask is not None and mask.is_file():
+        if mask is not None and not is_folder(mask):
             support = read_support(mask, max_mpixels=options.max_mpixels)
         study = study_folder(
             [job.source.path for job in plan.jobs],

@@ -79,6 +79,9 @@ def run_on_ray(
         PlanError: another run is writing into an output folder, or it may not be written.
         UsageError: Ray is not installed, or the options are for one machine only.
     """
+    if options.compile:
+        raise UsageError("--engine ray: not with --compile, of which a cluster's nodes would not "
+                         "say whether they can.")  # fmt: skip
     if (
         options.in_place
         or len(options.devices) > 1

@@ -77,6 +77,16 @@ def parse_place(name: str | Path) -> Path:
     return build_place(scheme, parts)
 
 
+def check_local(option: str, place: Path | None) -> None:
+    """Refuse a place in a store for an option that takes files of this machine.
+
+    Raises:
+        UsageError: it is one.
+    """
+    if place is not None and is_remote(parse_place(place)):
+        raise UsageError(f"{option} {parse_place(place)}: expected a place on this machine.")
+
+
 def build_place(scheme: str, parts: Sequence[str]) -> Path:
     """Return the place of a bucket and the parts of a key; see :func:`parse_place`."""
     return cast(Path, StorePath(f"{scheme}:", *parts))

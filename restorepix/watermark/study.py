@@ -14,10 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from restorepix.color import page_to_rgb
-from restorepix.errors import PhotoError
+from restorepix.errors import MaskError, PhotoError, UnreadableError
 from restorepix.formats import read_photo
 from restorepix.options import Region
 from restorepix.photo import BoolMask, Page
+from restorepix.pipeline import read_file
 from restorepix.tiles import Box
 from restorepix.watermark.consensus import fill_outline, find_agreement
 from restorepix.watermark.estimate import MIN_PHOTOS, estimate_overlay
@@ -209,8 +210,9 @@ def _measure_sizes(paths: Sequence[Path], max_mpixels: float) -> dict[Path, Size
     sizes: dict[Path, Size] = {}
     for path in paths:
         try:
-            page = read_photo(path.read_bytes(), str(path), max_mpixels=max_mpixels).pages[0]
-        except (OSError, PhotoError):
+            data = read_file(path, UnreadableError, "cannot be opened")
+            page = read_photo(data, str(path), max_mpixels=max_mpixels).pages[0]
+        except PhotoError:
             continue
         if page.color != "cmyk":
             sizes[path] = (page.height, page.width)
@@ -235,7 +237,7 @@ class _Sample:
 
     def __iter__(self) -> Iterator[Floats]:
         for path in self._paths:
-            data = path.read_bytes()
+            data = read_file(path, UnreadableError, "cannot be opened")
             yield read_rgb(read_photo(data, str(path), max_mpixels=self._max_mpixels).pages[0])
 
 
@@ -521,7 +523,8 @@ def read_support(path: Path, *, max_mpixels: float) -> BoolMask:
     from restorepix.masks import threshold_page
 
     try:
-        photo = read_photo(path.read_bytes(), str(path), max_mpixels=max_mpixels)
-    except (OSError, PhotoError) as error:
+        data = read_file(path, MaskError, "the mask cannot be opened")
+        photo = read_photo(data, str(path), max_mpixels=max_mpixels)
+    except PhotoError as error:
         raise UsageError(f"--mask {path}: the mask cannot be read: {error}") from error
     return threshold_page(photo.pages[0])
