@@ -13,6 +13,7 @@ so that one number holds for thin and wide holes and for any scale of the losses
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import EllipsisType
 from typing import NamedTuple
 
 import torch
@@ -74,6 +75,17 @@ class HoleCritic(nn.Module):
             x = functional.leaky_relu(layer(x), 0.2)
             features.append(x)
         return Verdict(self.score(x), tuple(features))
+
+
+def draw_shift(shape: torch.Size, rng: torch.Generator) -> tuple[EllipsisType, slice, slice]:
+    """Index that cuts ``STRIDE`` rows and columns off pictures (..., H, W), at random places.
+
+    The gradient of strided convolutions repeats with their stride. Where the critic always meets
+    the generator's grid at the same place, that pattern adds up to a lattice in the fills.
+    """
+    top, left = torch.randint(STRIDE + 1, (2,), generator=rng, device=rng.device).tolist()
+    height, width = shape[-2] - STRIDE, shape[-1] - STRIDE
+    return ..., slice(top, top + height), slice(left, left + width)
 
 
 def hole_mean(values: Tensor, mask: Tensor) -> Tensor:

@@ -32,12 +32,13 @@ from training.adversarial import (
     HoleCritic,
     blend_gradients,
     critic_loss,
+    draw_shift,
     generator_loss,
 )
 from training.augment import AugmentConfig, spoil_batch
 from training.checkpoint import find_checkpoint, load_checkpoint, save_checkpoint
 from training.data import Batches, open_cache
-from training.losses import hole_dissimilarity, hole_l1, hole_log_mse
+from training.losses import hole_dissimilarity, hole_l1, hole_log_mse, hole_texture
 from training.masks import TRAINING_MIX, Mask, build_mask_bank, find_fonts
 from training.muon import Muon
 from training.parallel import Processes, join_processes, leave_processes
@@ -81,6 +82,8 @@ class TrainConfig:
     """Weight of ``hole_log_mse`` of the refined output."""
     ssim_weight: float = 0.0
     """Weight of ``hole_dissimilarity`` of the refined output."""
+    texture_weight: float = 0.0
+    """Weight of ``hole_texture`` of the refined output."""
     attention_from: float = 0.0
     """Share of the steps after which attention joins; 1 leaves it out."""
     seed: int = 1
@@ -240,20 +243,24 @@ class Trainer:
             loss = loss + self.config.log_mse_weight * hole_log_mse(refined, image, mask)
         if self.config.ssim_weight:
             loss = loss + self.config.ssim_weight * hole_dissimilarity(refined, image, mask)
+        if self.config.texture_weight:
+            loss = loss + self.config.texture_weight * hole_texture(refined, image, mask)
         return Losses(loss, refined_l1.detach(), coarse_l1.detach(), refined)
 
-    def _judge(self, refined: Tensor, image: Tensor, mask: Tensor) -> Tensor:
+    def _judge(self, refined: Tensor, image: Tensor, mask: Tensor, rng: torch.Generator) -> Tensor:
         """Teach the critic one step; returns its gradient on the prediction."""
         critic, config = self.critic, self.judging
         assert critic is not None
         assert config is not None
         painted = torch.where(mask > 0, refined.detach(), image).requires_grad_()
+        cut = draw_shift(image.shape, rng)
+        given = (painted[cut], image[cut], mask[cut])
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.bf16):
             critic.train()
-            critic_loss(critic, painted, image, mask).backward()  # type: ignore[no-untyped-call]
+            critic_loss(critic, *given).backward()  # type: ignore[no-untyped-call]
             self.processes.average_gradients(critic)
             critic.eval()  # the power iteration rests, so that both pictures meet the same weights
-            verdict = generator_loss(critic, painted, image, mask, config.matching)
+            verdict = generator_loss(critic, *given, config.matching)
         (pull,) = torch.autograd.grad(verdict, painted)
         return pull * mask
 
@@ -285,7 +292,7 @@ class Trainer:
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
         if self.judging is not None:
-            pull = self._judge(losses.prediction, image, mask)
+            pull = self._judge(losses.prediction, image, mask, rng)
             grown = min(1.0, self.step / max(1, self.judging.ramp))
             losses.prediction.register_hook(
                 lambda gradient: blend_gradients(gradient, pull, grown * self.judging.share)

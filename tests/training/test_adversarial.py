@@ -7,6 +7,7 @@ from training.adversarial import (
     HoleCritic,
     blend_gradients,
     critic_loss,
+    draw_shift,
     generator_loss,
     hole_mean,
 )
@@ -74,3 +75,13 @@ def test_the_pull_has_the_wanted_share_in_every_sample(share):
 def test_a_sample_without_a_pull_keeps_its_gradient():
     first = torch.ones(1, 3, 4, 4)
     assert torch.equal(blend_gradients(first, torch.zeros_like(first), 0.5), first)
+
+
+def test_the_critic_meets_the_grid_at_any_place():
+    rng = torch.Generator().manual_seed(4)
+    picture = torch.arange(32 * 40).view(1, 1, 32, 40)
+    cuts = [picture[draw_shift(picture.shape, rng)] for _ in range(200)]
+    assert {cut.shape for cut in cuts} == {(1, 1, 24, 32)}
+    corners = {int(cut[0, 0, 0, 0]) for cut in cuts}
+    assert {corner // 40 % 8 for corner in corners} == set(range(8))
+    assert {corner % 40 % 8 for corner in corners} == set(range(8))

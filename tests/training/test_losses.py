@@ -6,7 +6,7 @@ import pytest
 import torch
 from skimage.metrics import structural_similarity
 
-from training.losses import hole_dissimilarity, hole_l1, hole_log_mse
+from training.losses import hole_dissimilarity, hole_l1, hole_log_mse, hole_texture
 
 
 def case():
@@ -63,3 +63,29 @@ def test_dissimilarity_agrees_with_scikit_image():
         expected.append(1 - similarity[hole[0].numpy() > 0].mean())
     found = hole_dissimilarity(predicted, target, mask).item()
     assert found == pytest.approx(sum(expected) / 2, abs=1e-4)
+
+
+def test_texture_compares_amounts_of_detail_and_not_places():
+    torch.manual_seed(2)
+    target = torch.rand(2, 3, 64, 64) * 2 - 1
+    mask = torch.zeros(2, 1, 64, 64)
+    mask[..., 16:48, 16:48] = 1
+    assert hole_texture(target, target, mask).item() == 0
+    other = torch.rand(2, 3, 64, 64) * 2 - 1
+    assert hole_texture(other, target, mask).item() < 0.1
+    flat = torch.zeros_like(target)
+    assert 0.7 < hole_texture(flat, target, mask).item() <= 1
+    assert hole_texture(2 * target, target, mask).item() > 0.5
+    assert hole_texture(flat, target, torch.zeros_like(mask)).item() == 0
+
+
+def test_texture_asks_nothing_of_known_pixels():
+    torch.manual_seed(3)
+    target = torch.rand(1, 3, 64, 64) * 2 - 1
+    mask = torch.zeros(1, 1, 64, 64)
+    mask[..., 20:40, 8:30] = 1
+    predicted = torch.rand(1, 3, 64, 64).requires_grad_()
+    hole_texture(predicted, target, mask).backward()
+    assert predicted.grad is not None
+    assert predicted.grad[(mask == 0).expand_as(predicted)].abs().max() == 0
+    assert predicted.grad.abs().sum() > 0
