@@ -138,7 +138,7 @@ def read_detection(
     names = None if detect is None else tuple(name.strip() for name in detect.split(","))
     return DetectOptions(
         classes=defaults.classes if names is None else cast("tuple[DamageClass, ...]", names),
-        sensitivity=sensitivity or defaults.sensitivity,
+        sensitivity=defaults.sensitivity if sensitivity is None else sensitivity,
         regions=tuple(Region.parse(text) for text in regions or ()),
         ignore_regions=tuple(
             Region.parse(text, "--ignore-region") for text in ignore_regions or ()

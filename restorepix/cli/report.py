@@ -10,6 +10,7 @@ import typer
 
 from restorepix.cli.common import DEFAULTS, Debug, MaxMpixels, Quiet, Talk, report_errors
 from restorepix.cli.streams import write_line
+from restorepix.options import RestoreOptions
 
 if TYPE_CHECKING:
     from restorepix.gallery.entries import Entry
@@ -64,10 +65,11 @@ def report(
         from restorepix.gallery.page import title_run
         from restorepix.report import show_name
 
+        limit = RestoreOptions(max_mpixels=max_mpixels).max_mpixels  # refuses what is no limit
         found = read_run(run, originals)
         title = title_run(found)
         page = output or found.folder.resolve().with_name(f"{title}-report.html")
-        save_page(found.entries, page, title, Talk(quiet=quiet), max_mpixels)
+        save_page(found.entries, page, title, Talk(quiet=quiet), limit)
         write_line(show_name(str(page)))
 
 
