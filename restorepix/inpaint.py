@@ -22,7 +22,15 @@ import numpy.typing as npt
 import torch
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
-from restorepix.batching import BatchCaller, Caller, ThreadCaller, Wait, is_out_of_memory, log
+from restorepix.batching import (
+    BatchCaller,
+    Caller,
+    ThreadCaller,
+    Wait,
+    begin_fetch,
+    is_out_of_memory,
+    log,
+)
 from restorepix.errors import WeightsError
 from restorepix.guide import Guide, build_guides, paste_guides, sanitize_rgb
 from restorepix.photo import BoolMask
@@ -231,7 +239,7 @@ class Inpainter:
                 predicted: torch.Tensor = answer.refined
                 total += predicted.float().flip(dims)
             rgb = (total / (2 * len(flips)) + 0.5).clamp(0, 1).movedim(1, 3)
-        return lambda: rgb.cpu().numpy()
+        return begin_fetch(rgb)
 
     def _move(self, array: npt.NDArray[Any]) -> torch.Tensor:
         """Return an array on the device; from pinned memory a GPU fetches it by itself."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from restorepix.batching import BatchCaller, ThreadCaller, is_out_of_memory
+from restorepix.batching import BatchCaller, ThreadCaller, begin_fetch, is_out_of_memory
 
 
 class FakeDevice:
@@ -150,6 +151,80 @@ def test_a_thread_that_rests_is_replaced(monkeypatch):
         time.sleep(0.02)
     assert caller._thread is None
     assert submit_all(caller, 2)[0] == [1.0, 2.0]
+
+
+class FakeStream:
+    """What a GPU is asked to do, in order; what is waited for is done, with all before it."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.queue: list[str] = []
+        self.done = 0
+
+    def record_event(self):
+        place = len(self.queue)
+
+        def synchronize():
+            self.done = max(self.done, place)
+
+        return SimpleNamespace(synchronize=synchronize)
+
+
+def test_waiting_for_a_call_is_not_waiting_for_the_next_one(monkeypatch):
+    device = torch.device("cuda", 1)
+    stream = FakeStream(device)
+
+    class Pinned:
+        def __init__(self, shape, dtype, pin_memory):
+            assert pin_memory and dtype == torch.float32
+            self.content = np.zeros(shape, np.float32)
+
+        def copy_(self, tensor, non_blocking):
+            assert non_blocking
+            stream.queue.append(f"copy {tensor.number}")
+            self.content += tensor.number
+
+        def numpy(self):
+            return self.content
+
+    def find_stream(wanted):
+        assert wanted == device
+        return stream
+
+    def launch(images, masks):
+        number = int(images[0, 0, 0, 0])
+        assert all_are_there.wait(30)
+        stream.queue.append(f"call {number}")
+        on_gpu = SimpleNamespace(
+            device=device, shape=images.shape, dtype=torch.float32, number=number
+        )
+        waits = begin_fetch(on_gpu)
+
+        def wait():
+            rgb = waits()
+            seen.append((number, stream.queue[: stream.done], len(stream.queue) > stream.done))
+            return rgb
+
+        return wait
+
+    monkeypatch.setattr(torch, "empty", Pinned)
+    monkeypatch.setattr(torch.cuda, "current_stream", find_stream)
+    seen: list[tuple[int, list[str], bool]] = []
+    all_are_there = threading.Event()
+    caller = BatchCaller(launch, 64, "cuda:1")
+    image, mask = np.ones((8, 8, 3), np.float32), np.ones((8, 8), np.bool_)
+    waits = [caller.submit(image * number, mask) for number in (1, 2, 3)]
+    all_are_there.set()
+    assert [float(wait()[0, 0, 0]) for wait in waits] == [1.0, 2.0, 3.0]
+    order = ["call 1", "copy 1", "call 2", "copy 2", "call 3", "copy 3"]
+    assert stream.queue == order
+    assert [(number, done) for number, done, _ in seen] == [
+        (1, order[:2]),
+        (2, order[:4]),
+        (3, order),
+    ]
+    # While the first two answers are taken, the device has the next call already.
+    assert [busy for _, _, busy in seen] == [True, True, False]
 
 
 @pytest.mark.parametrize(
