@@ -85,7 +85,8 @@ def estimate_job(job: Job, options: RestoreOptions) -> Estimate:
     seconds = pixels / 1e6 * SECONDS_PER_MPIXEL.get(suffix, OTHER_SECONDS_PER_MPIXEL)
     memory = max(height * width for height, width in sizes) * BYTES_PER_PIXEL
     if job.mask is None:
-        return Estimate(pixels, None, None, None, 0, seconds, memory)
+        problem = job.mask_problem if options.detect is None else ""
+        return Estimate(pixels, None, None, None, 0, seconds, memory, problem)
     try:
         file = read_mask_file(job.mask)
         mask = read_mask_for(

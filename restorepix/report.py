@@ -271,8 +271,8 @@ def render_result(result: Result) -> Text:
     text.append(f" -> {show_name(result.output)}")
     details: list[str] = []
     if result.status == "restored":
-        details.append(_count(result.holes or 0, "hole"))
-        details.append(f"{100 * (result.hole_share or 0):.2g} % of the picture")
+        details.append(count_noun(result.holes or 0, "hole"))
+        details.append(f"{show_share(result.hole_share or 0)} of the picture")
         details.append(f"{sum(result.seconds.values()):.1f} s")
     elif result.status == "unchanged":
         details.append("nothing to repaint")
@@ -298,13 +298,15 @@ def render_failure(result: Result) -> Text:
 def render_summary(results: Sequence[Result], seconds: float) -> Text:
     """Return the last line for people: how many of each status, in how much time."""
     counts = Counter(result.status for result in results)
-    text = Text(f"{_count(len(results), 'photograph')}: ")
+    if not results:
+        return Text("no pictures found: nothing to do")
+    text = Text(f"{count_noun(len(results), 'photograph')}: ")
     parts = [
         (f"{counts[status]} {status}", style)
         for status, style in STATUS_STYLES.items()
         if counts[status]
     ]
-    for index, part in enumerate(parts or [("nothing to do", "dim")]):
+    for index, part in enumerate(parts):
         text.append(", " if index else "")
         text.append(*part)
     text.append(f" in {seconds:.1f} s")
@@ -318,5 +320,13 @@ def show_name(name: str) -> str:
     )
 
 
-def _count(number: int, noun: str) -> str:
+def count_noun(number: int, noun: str) -> str:
+    """Return a number of things in words, such as ``1 hole`` and ``2 holes``."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def show_share(share: float) -> str:
+    """Return a share, 0 to 1, in percent: two digits, and 100 only where it is all."""
+    percent = 100 * share
+    text = f"{percent:.0f}" if percent >= 9.95 else f"{percent:.2g}"
+    return "over 99 %" if text == "100" and share < 1 else f"{text} %"

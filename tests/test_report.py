@@ -23,6 +23,7 @@ from restorepix.report import (
     render_result,
     render_summary,
     show_name,
+    show_share,
 )
 
 DIGEST = "0" * 64
@@ -191,10 +192,27 @@ def test_lines_for_people():
     assert render_summary([RESTORED, FAILED], 2).plain == (
         "2 photographs: 1 restored, 1 failed in 2.0 s"
     )
-    assert render_summary([], 0).plain == "0 photographs: nothing to do in 0.0 s"
+    assert render_summary([], 0).plain == "no pictures found: nothing to do"
     larger = replace(RESTORED, preserved="lossless-rewrite")
     assert "larger" in render_result(larger).plain
     assert "differ slightly" in render_result(replace(RESTORED, preserved="reencoded")).plain
+
+
+@pytest.mark.parametrize(
+    ("share", "shown"),
+    [
+        (0, "0 %"),
+        (0.00012, "0.012 %"),
+        (0.0999, "10 %"),
+        (0.43, "43 %"),
+        (0.994, "99 %"),
+        (0.9999, "over 99 %"),
+        (1, "100 %"),
+    ],
+)
+def test_shares_are_shown_in_plain_numbers(share, shown):
+    assert show_share(share) == shown
+    assert f", {shown} of the picture" in render_result(replace(RESTORED, hole_share=share)).plain
 
 
 def test_names_cannot_steer_the_terminal_or_the_markup():

@@ -81,7 +81,7 @@ def print_plan(
             :func:`restorepix.estimate.estimate_job`.
     """
     from restorepix.estimate import estimate_job
-    from restorepix.report import show_name
+    from restorepix.report import count_noun, show_name
     from restorepix.write import is_taken
 
     estimates: list[Estimate] = []
@@ -114,7 +114,7 @@ def print_plan(
             continue
         reason = _explain_mask(job)
         notes = [reason if job.mask is None else f"mask {job.mask}, {reason}"]
-        if job.mask is None and estimate is not None and estimate.decision:
+        if job.mask is None and estimate is not None and (estimate.decision or estimate.problem):
             notes = []
         if job.backup is not None:
             notes.append(f"original to {job.backup}")
@@ -123,14 +123,16 @@ def print_plan(
         if estimate is not None and estimate.problem:
             notes.append(f"will fail: {estimate.problem.rstrip('.')}")
         elif estimate is not None and estimate.windows is not None:
-            notes.append(f"{estimate.holes} holes, {estimate.windows} windows")
+            holes = count_noun(estimate.holes or 0, "hole")
+            notes.append(f"{holes}, {count_noun(estimate.windows, 'window')}")
         if estimate is not None and estimate.decision:
             notes.append(estimate.decision)
         write_line(show_name(f"{job.source.path} -> {job.output}  ({'; '.join(notes)})"))
     if options is not None and estimates:
         _print_costs(estimates, options, talk)
-    missing = sum(job.mask is None for job in plan.jobs)
-    talk.say(f"{len(plan.jobs)} photographs, {missing} without a mask; nothing was written")
+    failing = sum(bool(estimate.problem) for estimate in estimates)
+    count = count_noun(len(plan.jobs), "photograph") + (f", {failing} will fail" if failing else "")
+    talk.say(f"{count}; nothing was written")
 
 
 def _explain_mask(job: Job) -> str:
@@ -154,6 +156,7 @@ def _print_costs(estimates: Sequence[Estimate], options: RestoreOptions, talk: T
     from restorepix.engine.run import share_cores
     from restorepix.estimate import estimate_run, time_window
     from restorepix.pipeline import load_network
+    from restorepix.report import count_noun
 
     jobs = share_cores(options, len(estimates)).jobs or 1
     windows = sum(estimate.windows or 0 for estimate in estimates)
@@ -166,13 +169,15 @@ def _print_costs(estimates: Sequence[Estimate], options: RestoreOptions, talk: T
         talk.console.print(build_error(f"this run could not begin: {error}"), soft_wrap=True)
         return
     seconds, memory = estimate_run(estimates, speed, jobs)
-    unknown = sum(estimate.windows is None for estimate in estimates)
+    unknown = sum(estimate.windows is None and not estimate.problem for estimate in estimates)
+    failing = sum(bool(estimate.problem) for estimate in estimates)
     talk.emit(
         {
             "plan": {
                 "photographs": len(estimates),
                 "windows": windows,
                 "without_windows": unknown,
+                "failing": failing,
                 "device": network.device,
                 "jobs": jobs,
                 "seconds": round(seconds, 1),
@@ -181,9 +186,11 @@ def _print_costs(estimates: Sequence[Estimate], options: RestoreOptions, talk: T
             }
         }
     )
-    more = f", and what {unknown} photographs need whose holes are not known" if unknown else ""
+    unfound = f", and the holes of {count_noun(unknown, 'photograph')}, yet to be found"
+    more = unfound if unknown else ""
     talk.say(
-        f"{windows} windows on {network.device}, {jobs} photographs at a time: about "
+        f"{count_noun(windows, 'window')} on {network.device}, "
+        f"{count_noun(jobs, 'photograph')} at a time: about "
         f"{_show_time(seconds)} and {memory / 2**20:.0f} MiB{more}"
     )
 
@@ -364,7 +371,8 @@ def finish_run(
         talk.console.print("failed:", style="bold red")
         for result in failed:
             talk.console.print(render_failure(result), soft_wrap=True)
-    talk.say(render_summary(results, seconds))
+    if results or code != ExitCode.INTERRUPTED:
+        talk.say(render_summary(results, seconds))
     return code
 
 
