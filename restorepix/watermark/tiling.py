@@ -19,7 +19,7 @@ from restorepix.photo import BoolMask
 from restorepix.watermark.consensus import fill_outline, find_agreement
 from restorepix.watermark.estimate import estimate_overlay, fill_smooth
 from restorepix.watermark.overlay import Overlay
-from restorepix.watermark.planes import blur, grow, label, resize
+from restorepix.watermark.planes import blur, grow, grow_square, label, resize
 from restorepix.watermark.presence import LUMA, measure_presence
 
 Floats = npt.NDArray[np.floating[Any]]
@@ -31,6 +31,8 @@ _LEAST_STEP_PX: Final = 20
 """Shortest step, in pixels of the reduced photograph: what is finer is texture."""
 _LONGEST: Final = 0.4
 """Longest step as a share of a side."""
+_MARGIN_PX: Final = 4
+"""Surround of a tile that an estimate sees."""
 _SPREAD_PX: Final = 12.0
 _CLIP: Final = 3.0
 _FLOOR: Final = 1.5 / 255
@@ -44,18 +46,22 @@ _AS_HIGH: Final = 0.6
 LEAST_TILES: Final = 6
 """Fewest whole tiles that a watermark is estimated from."""
 _MOST_TILES: Final = 60
+_ROWS: Final = 256
+"""Rows that are laid out at a time."""
 _MOST_PX: Final = 6_000_000
 """Pixels of all tiles together in an estimate."""
-_MOST_SHARE: Final = 0.45
+_MOST_SHARE: Final = 0.6
 """Most of a tile that marks' outlines take; more is a texture."""
 _MOST_ALIKE: Final = 0.8
 """Share of the gradients that repeat from which the picture itself is a pattern."""
+_HALF: Final = 0.5
+"""Share of the highest opacity from which a pixel belongs to a mark, where marks are told apart."""
 _CARRYING: Final = 0.8
 """Share of the tiles that can be judged which carry the watermark."""
 _ALPHA: Final = (0.06, 0.85)
 """Opacity, on an average of the marks: below it nothing is certain; above it, it may be a thing
 in the scene as well."""
-_DIFFERENCE: Final = 16 / 255
+_DIFFERENCE: Final = 6 / 255
 """Standard deviation, over the tiles, of what lies behind them."""
 _DARK: Final = 0.15
 """Luma below which a colour may be a shadow or a groove, which darkens as a dark ink would."""
@@ -84,12 +90,20 @@ class _Lattice(NamedTuple):
         """Return (2, 2) whose columns are the steps."""
         return np.stack([self.first, self.second], axis=1)
 
-    def bounds(self) -> tuple[Size, npt.NDArray[np.float64]]:
-        """Return height and width of a tile's box, and the tile's corner in that box."""
-        corners = np.stack([0 * self.first, self.first, self.second, self.first + self.second])
-        low, high = corners.min(axis=0), corners.max(axis=0)
-        height, width = (int(v) for v in np.ceil(high - low - 1e-6))
-        return (height, width), -low
+    def bounds(self) -> Size:
+        """Return height and width of a box around a tile, the points nearest to one of its kind.
+
+        It is odd, and the tile is in its middle.
+        """
+        first, second = self.first, self.second
+        if first @ second < 0:
+            second = -second
+        corners = [
+            np.linalg.solve(np.stack(pair), [float(step @ step) / 2 for step in pair])
+            for pair in ((first, second), (second, second - first), (second - first, -first))
+        ]  # as far from three points of the lattice
+        height, width = np.ceil(np.abs(corners).max(axis=0) + _MARGIN_PX).astype(int)
+        return 2 * int(height) + 1, 2 * int(width) + 1
 
 
 def find_tiling(photo: Floats) -> Tiling:
@@ -107,8 +121,6 @@ def find_tiling(photo: Floats) -> Tiling:
     origin, support = _choose_origin(photo, lattice)
     if support is None:
         return Tiling(None)
-    if _is_connected(_lay_out(support.astype(np.float32), lattice, origin, size) > 0.5, lattice):
-        return Tiling(None, "what repeats runs on from tile to tile, as walls and fabrics do")
     stack = _cut_tiles(photo, lattice, origin)
     if len(stack) < LEAST_TILES:
         return Tiling(None, f"only {len(stack)} whole tiles show")
@@ -116,11 +128,13 @@ def find_tiling(photo: Floats) -> Tiling:
     covered = overlay.alpha > 0
     if np.count_nonzero(covered) < 24:
         return Tiling(None)
+    layers = np.dstack([overlay.alpha, overlay.color * overlay.alpha[..., None]])
+    placed = _lay_out(layers, lattice, origin, size)
+    if _is_connected(placed[..., 0] > _HALF * overlay.alpha.max(), lattice):
+        return Tiling(None, "what repeats runs on from tile to tile, as walls and fabrics do")
     doubt, carrying = _doubt(stack, overlay)
     if doubt:
         return Tiling(None, doubt)
-    layers = np.dstack([overlay.alpha, overlay.color * overlay.alpha[..., None]])
-    placed = _lay_out(layers, lattice, origin, size)
     alpha = np.clip(placed[..., 0], 0, 1)
     color = np.clip(placed[..., 1:] / np.maximum(alpha, 1e-4)[..., None], 0, 1)
     return Tiling(Overlay(alpha.astype(np.float32), color.astype(np.float32)), certainty=carrying)
@@ -184,7 +198,7 @@ def _find_lattice(photo: Floats) -> _Lattice | None:
     high = _AS_HIGH * max(pair[0] for pair in pairs)
     _, _, i, j = min((pair for pair in pairs if pair[0] > high), key=lambda pair: pair[1])
     first, second = peaks[i], peaks[j]
-    matrix = _refine(score, first, second) / factor
+    matrix = _shorten(_refine(score, *_shorten(np.stack([first, second], axis=1)).T)) / factor
     share = float(np.mean([alike[rows + round(v[0]), columns + round(v[1])]
                            for v in (first, second)]))  # fmt: skip
     return _Lattice(matrix[:, 0], matrix[:, 1], share)
@@ -273,10 +287,20 @@ def _refine(
     return np.where(np.abs(matrix - whole) < 0.15, whole, matrix)
 
 
+def _shorten(matrix: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return the shortest steps, as columns, that lead to the same tiles (Gauss): small boxes."""
+    first, second = sorted(matrix.T, key=lambda step: float(step @ step))
+    while True:
+        second = second - round(float(first @ second) / float(first @ first)) * first
+        if second @ second >= first @ first:
+            return np.stack([first, second], axis=1)
+        first, second = second, first
+
+
 def _choose_origin(
     photo: Floats, lattice: _Lattice
 ) -> tuple[npt.NDArray[np.float64], BoolMask | None]:
-    """Return where tiles begin so that they cut through no mark, and the marks' region in one."""
+    """Return a tile's middle, so that tiles cut through no mark, and its marks' region."""
     start = np.zeros(2)
     stack = _cut_tiles(photo, lattice, start)
     if len(stack) < LEAST_TILES:
@@ -284,22 +308,22 @@ def _choose_origin(
     outline = find_agreement(stack)
     if not outline.any() or outline.mean() > _MOST_SHARE:
         return start, None
-    shape, corner = lattice.bounds()
+    shape = lattice.bounds()
     whole = _lay_out(outline.astype(np.float32), lattice, start,
                      (3 * shape[0], 3 * shape[1])) > 0.5  # fmt: skip
     marked = grow(fill_outline(whole, 3), 2)
+    rim = _find_rim(lattice)
     best = (np.inf, start)
     for i in range(12):
         for j in range(12):
             place = lattice.matrix() @ (i / 12, j / 12)
-            place = place - np.floor(place / shape) * shape
-            row, column = round(place[0]), round(place[1])
+            row, column = (round(v) % side for v, side in zip(place, shape, strict=True))
             window = marked[row : row + shape[0], column : column + shape[1]]
-            cut = int(window[0].sum() + window[-1].sum() + window[:, 0].sum())
-            cut += int(window[:, -1].sum())
+            cut = int(np.count_nonzero(window & rim))
             if cut < best[0]:
-                best = (cut, np.array([row, column], np.float64))
-    origin = best[1] + corner
+                middle = (row + shape[0] // 2, column + shape[1] // 2)
+                best = (cut, np.array(middle, np.float64))
+    origin = best[1]
     again = _cut_tiles(photo, lattice, origin)
     if len(again) < LEAST_TILES:
         return start, None
@@ -308,21 +332,20 @@ def _choose_origin(
 
 def _cut_tiles(photo: Floats, lattice: _Lattice, origin: npt.NDArray[np.float64]) -> Floats:
     """Return (K, h, w, 3) the boxes of the whole tiles of a photograph."""
-    (height, width), corner = lattice.bounds()
-    places = _list_places(lattice, origin, (photo.shape[0], photo.shape[1]))
+    height, width = lattice.bounds()
     tiles: list[Floats] = []
-    for place in places:
-        top, left = place - corner
-        if top < -1e-6 or left < -1e-6:
-            continue
-        if top + height > photo.shape[0] or left + width > photo.shape[1]:
+    edge = (_MARGIN_PX,) * 4
+    padded = np.asarray(cv2.copyMakeBorder(photo, *edge, cv2.BORDER_REFLECT), np.float32)
+    for place in _list_places(lattice, origin, (photo.shape[0], photo.shape[1])):
+        top, left = place - (height // 2, width // 2) + _MARGIN_PX
+        if min(top, left) < 0 or top + height > padded.shape[0] or left + width > padded.shape[1]:
             continue
         if abs(top - round(top)) < 0.1 and abs(left - round(left)) < 0.1:
             row, column = round(top), round(left)
-            tiles.append(photo[row : row + height, column : column + width])
+            tiles.append(padded[row : row + height, column : column + width])
             continue
         matrix = np.array([[1, 0, -left], [0, 1, -top]], np.float64)
-        warped = cv2.warpAffine(photo, matrix, (width, height), flags=cv2.INTER_LINEAR,
+        warped = cv2.warpAffine(padded, matrix, (width, height), flags=cv2.INTER_LANCZOS4,
                                 borderMode=cv2.BORDER_REPLICATE)  # fmt: skip
         tiles.append(np.asarray(warped, np.float32))
     most = max(LEAST_TILES, min(_MOST_TILES, _MOST_PX // (height * width)))
@@ -350,20 +373,46 @@ def _lay_out(
     tile: Floats, lattice: _Lattice, origin: npt.NDArray[np.float64], size: Size
 ) -> Floats:
     """Return what is known of one tile's box laid over a whole photograph."""
-    _, corner = lattice.bounds()
-    rows, columns = np.mgrid[0 : size[0], 0 : size[1]].astype(np.float64)
-    away = np.stack([rows - origin[0], columns - origin[1]], axis=-1)
-    steps = away @ np.linalg.inv(lattice.matrix()).T
-    local = away - np.floor(steps + 1e-6) @ lattice.matrix().T + corner
-    flags = cv2.INTER_LINEAR
-    y, x = local[..., 0].astype(np.float32), local[..., 1].astype(np.float32)
-    laid = cv2.remap(tile.astype(np.float32), x, y, flags, borderMode=cv2.BORDER_REPLICATE)
-    return np.asarray(laid, np.float32)
+    height, width = lattice.bounds()
+    laid: list[Floats] = []
+    for top in range(0, size[0], _ROWS):
+        rows, columns = np.mgrid[top : min(top + _ROWS, size[0]), 0 : size[1]].astype(np.float32)
+        y, x = _find_nearest(rows - np.float32(origin[0]), columns - np.float32(origin[1]), lattice)
+        laid.append(np.asarray(cv2.remap(
+            tile.astype(np.float32), x + width // 2, y + height // 2, cv2.INTER_LANCZOS4,
+            borderMode=cv2.BORDER_REPLICATE), np.float32))  # fmt: skip
+    return np.concatenate(laid)
+
+
+def _find_nearest(y: Floats, x: Floats, lattice: _Lattice) -> tuple[Floats, Floats]:
+    """Return rows and columns relative to the nearest point of a lattice of shortest steps."""
+    matrix = lattice.matrix()
+    inverse = np.linalg.inv(matrix)
+    first = np.floor(inverse[0, 0] * y + inverse[0, 1] * x)
+    second = np.floor(inverse[1, 0] * y + inverse[1, 1] * x)
+    y = y - matrix[0, 0] * first - matrix[0, 1] * second
+    x = x - matrix[1, 0] * first - matrix[1, 1] * second
+    best_y, best_x = y, x
+    for i, j in ((0, 1), (1, 0), (1, 1)):
+        row, column = y - (matrix @ (i, j))[0], x - (matrix @ (i, j))[1]
+        nearer = np.square(row) + np.square(column) < np.square(best_y) + np.square(best_x)
+        best_y, best_x = np.where(nearer, row, best_y), np.where(nearer, column, best_x)
+    return best_y.astype(np.float32), best_x.astype(np.float32)
+
+
+def _find_rim(lattice: _Lattice) -> BoolMask:
+    """Return the pixels of a tile's box at which the tile ends."""
+    height, width = lattice.bounds()
+    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
+    y, x = y - height // 2, x - width // 2
+    near_y, near_x = _find_nearest(y, x, lattice)
+    inside = np.hypot(near_y - y, near_x - x) < 0.5
+    return grow_square(inside, 1) & ~inside
 
 
 def _is_connected(marks: BoolMask, lattice: _Lattice) -> bool:
     """Return whether marks run on from tile to tile instead of being islands."""
-    (height, width), _ = lattice.bounds()
+    height, width = lattice.bounds()
     count, labels = label(marks)
     for number in range(1, count):
         rows, columns = np.nonzero(labels == number)
