@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from threading import Lock
 from typing import Any
 
@@ -19,7 +20,7 @@ from restorepix.photo import BoolMask, Page, Photo
 from restorepix.pipeline import Network, Repaint, inpaint_pages, load_network
 from restorepix.tiles import Box
 from restorepix.watermark.study import Study
-from restorepix.watermark.unblending import PagePlan, find_pages
+from restorepix.watermark.unblending import NOTHING_COMMON, PagePlan, find_pages
 
 Floats = npt.NDArray[np.float32]
 
@@ -153,6 +154,8 @@ def find_marks(
 ) -> tuple[FoundMask, list[PagePlan | None]]:
     """Return what :func:`find_pages` does; where that is nothing, what a detector sees.
 
+    Why a pattern that repeats was left alone stays in the review.
+
     Args:
         study: what is known of the folder.
         finder: the detector; None for none.
@@ -166,7 +169,8 @@ def find_marks(
     seen = finder.find(photo, name)
     if not seen.mask.hole_pixels:
         return found, plans
-    return seen, [None] * len(photo.pages)
+    left = [note for note in found.review if NOTHING_COMMON not in note]
+    return replace(seen, review=(*left, *seen.review)), [None] * len(photo.pages)
 
 
 def build_marks_finder(study: Study, options: RestoreOptions) -> Finder | None:

@@ -11,10 +11,13 @@ from PIL import Image, ImageDraw, ImageFont
 from typer.testing import CliRunner
 
 from restorepix.cli import app
+from restorepix.formats import read_photo
+from restorepix.masks import EffectiveMask, FoundMask
 from restorepix.options import DetectOptions, RestoreOptions
-from restorepix.watermark.repair import build_marks_finder
+from restorepix.watermark.repair import build_marks_finder, find_marks
 from restorepix.watermark.stamps import Stamp
 from restorepix.watermark.study import Study
+from tests.conftest import encode_picture
 from tests.watermark.conftest import HEIGHT, WIDTH, blend, draw_alpha, draw_stamp, draw_tiles
 
 runner = CliRunner()
@@ -250,3 +253,21 @@ def test_a_folder_that_shares_something_is_not_searched_for_other_marks():
     stamp = Stamp.__new__(Stamp)
     assert build_marks_finder(Study(stamps=(stamp,)), options) is None
     assert build_marks_finder(Study(), RestoreOptions()) is None
+
+
+def test_why_a_pattern_was_left_is_kept_where_the_detector_marks_something():
+    class Everywhere:
+        weights_sha256 = ""
+
+        def find(self, photo, name):
+            holes = tuple(np.ones((page.height, page.width), np.bool_) for page in photo.pages)
+            return FoundMask(EffectiveMask(holes), review=("a look",))
+
+    given = skimage.data.checkerboard()
+    photo = read_photo(encode_picture(np.dstack([given] * 3), ".png"), "a.png", max_mpixels=1)
+    found, plans = find_marks(Study(), Everywhere(), photo, None, "a.png")
+    assert found.mask.hole_pixels and plans == [None]
+    assert "repeats over the picture" in found.review[0] and found.review[1] == "a look"
+    photo = read_photo(encode_picture(skimage.data.coffee(), ".png"), "a.png", max_mpixels=1)
+    found, _ = find_marks(Study(), Everywhere(), photo, None, "a.png")
+    assert found.review == ("a look",)
