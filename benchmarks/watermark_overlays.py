@@ -75,7 +75,8 @@ def draw_date(kind: str, rng: random.Random) -> tuple[Floats, Floats]:
     image = Image.new("L", (side, side))
     day, month = rng.randint(1, 28), rng.randint(1, 12)
     if kind == "orange":
-        _draw_segments(image, f"{rng.randint(90, 99)} {month:2d} {day:2d}")
+        ink = draw_segments(f"{rng.randint(90, 99)} {month:2d} {day:2d}", 16 * _FINER)
+        image.paste(ink, (205 * _FINER, 288 * _FINER))
     else:
         text = f"{rng.randint(2001, 2012)}/{month:02d}/{day:02d}"
         font = ImageFont.load_default(20 * _FINER)
@@ -85,22 +86,24 @@ def draw_date(kind: str, rng: random.Random) -> tuple[Floats, Floats]:
     return np.asarray(alpha, np.float32) / 255, flat.copy()
 
 
-def _draw_segments(image: Image.Image, text: str) -> None:
+def draw_segments(text: str, height: int) -> Image.Image:
+    """Ink of digits and spaces of seven segments, 255 on 0, as high as told, not anti-aliased."""
+    wide, thick, step = round(0.56 * height), round(0.13 * height), round(0.8 * height)
+    image = Image.new("L", (step * len(text), height))
     pen = ImageDraw.Draw(image)
-    high = 16 * _FINER
-    wide, thick, step = round(0.56 * high), round(0.13 * high), round(0.8 * high)
-    middle, top = (high - thick) // 2, 288 * _FINER
+    middle = (height - thick) // 2
     bars = {
         "a": (0, 0, wide, thick), "g": (0, middle, wide, middle + thick),
-        "d": (0, high - thick, wide, high), "f": (0, 0, thick, high // 2),
-        "b": (wide - thick, 0, wide, high // 2), "e": (0, high // 2, thick, high),
-        "c": (wide - thick, high // 2, wide, high),
+        "d": (0, height - thick, wide, height), "f": (0, 0, thick, height // 2),
+        "b": (wide - thick, 0, wide, height // 2), "e": (0, height // 2, thick, height),
+        "c": (wide - thick, height // 2, wide, height),
     }  # fmt: skip
     for number, digit in enumerate(text):
-        x = 205 * _FINER + number * step
+        x = number * step
         for segment in _SEGMENTS[digit]:
-            left, up, right, down = bars[segment]
-            pen.rectangle((x + left, top + up, x + right, top + down), 255)
+            left, top, right, bottom = bars[segment]
+            pen.rectangle((x + left, top, x + right, bottom), 255)
+    return image
 
 
 def move(layer: Floats, rows: int, columns: int, scale: float) -> Floats:

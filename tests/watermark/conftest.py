@@ -10,6 +10,8 @@ import numpy.typing as npt
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
+from benchmarks.watermark_overlays import draw_segments
+
 Pixels = npt.NDArray[np.uint8]
 HEIGHT, WIDTH = 120, 168
 
@@ -45,31 +47,10 @@ def blend(
     return [np.rint(photo * (1 - a) + level * a).astype(np.uint8) for photo in photos]
 
 
-SEGMENTS = {
-    "0": "abcdef", "1": "bc", "2": "abdeg", "3": "abcdg", "4": "bcfg", "5": "acdfg",
-    "6": "acdefg", "7": "abc", "8": "abcdefg", "9": "abcdfg", " ": "",
-}  # fmt: skip
-
-
 def draw_stamp(date: str, height: int) -> npt.NDArray[np.float32]:
     """(height, w) float32 in [0, 1], the ink of digits of seven segments."""
-    high = 4 * height
-    wide, thick, step = int(0.56 * high), int(0.13 * high), int(0.8 * high)
-    image = Image.new("L", (step * len(date), high))
-    pen = ImageDraw.Draw(image)
-    middle = (high - thick) // 2
-    bars = {
-        "a": (0, 0, wide, thick), "g": (0, middle, wide, middle + thick),
-        "d": (0, high - thick, wide, high), "f": (0, 0, thick, high // 2),
-        "b": (wide - thick, 0, wide, high // 2), "e": (0, high // 2, thick, high),
-        "c": (wide - thick, high // 2, wide, high),
-    }  # fmt: skip
-    for number, digit in enumerate(date):
-        for segment in SEGMENTS[digit]:
-            left, top, right, bottom = bars[segment]
-            x = number * step
-            pen.rectangle((x + left, top, x + right, bottom), 255)
-    small = image.resize((image.width // 4, height), Image.Resampling.BOX)
+    ink = draw_segments(date, 4 * height)
+    small = ink.resize((ink.width // 4, height), Image.Resampling.BOX)
     return np.asarray(small, np.float32) / 255
 
 
