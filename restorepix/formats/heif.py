@@ -21,6 +21,7 @@ import importlib
 import io
 import re
 import struct
+import threading
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import cv2
@@ -64,6 +65,8 @@ _METADATA: Final = (b"Exif", b"mime")
 _PLAIN_PRIMARIES: Final = (1, 2)
 _PLAIN_TRANSFERS: Final = (1, 2, 6, 13, 14, 15)
 """ITU-T H.273 code points that mean sRGB or BT.709, or nothing: what untagged pictures are."""
+_ENCODING: Final = threading.Lock()
+"""pillow-heif takes the depth to write from its module."""
 _LOSSLESS: Final = 100
 _QUALITY: Final = 95
 _AVIF_SPEED: Final = 9
@@ -129,7 +132,7 @@ def read_heif(data: bytes, name: str, max_mpixels: float) -> Photo:
     samples.flags.writeable = False
     shown = apply_orientation(_widen(samples, bits), turn)
     colors = 1 if samples.shape[2] < 3 else 3
-    exif, xmp = _find_exif(container), _find_xmp(container)
+    exif, xmp = find_exif(container), _find_xmp(container)
     page = Page(
         shown[..., :colors],
         "grey" if colors == 1 else "rgb",
@@ -224,7 +227,8 @@ def _drop_thumbnail(item: Item) -> bytes:
     return item.data[:start] + drop_thumbnail(item.data[start:])
 
 
-def _find_exif(container: Container) -> bytes:
+def find_exif(container: Container) -> bytes:
+    """Return the EXIF block, empty where there is none."""
     for item in list_metadata(container):
         if item.kind == b"Exif":
             return item.data[4 + int.from_bytes(item.data[:4], "big") :]
@@ -275,6 +279,12 @@ def _find_bits(coder: Item, name: str) -> int:
     return 8 + (config[17] & 7)
 
 
+def _find_chroma(coder: Item) -> int:
+    """Return the sampling of HEVC's chroma, 420 or the like."""
+    config = coder.find(b"hvcC") or b""
+    return {2: 422, 3: 444}.get(config[16] & 3, 420)
+
+
 def rebuild(
     container: Container, metadata: Sequence[NewItem] = (), further: Sequence[bytes] = ()
 ) -> bytes:
@@ -312,7 +322,9 @@ def list_further(container: Container) -> list[Item]:
     known = {item.number for item in list_metadata(container) + own}
     for item in own:
         known |= {tile.number for tile in container.list_targets(b"dimg", item)}
-        known |= {small.number for small in container.list_sources(b"thmb", item)}
+        for small in container.list_sources(b"thmb", item):
+            tiles = container.list_targets(b"dimg", small)
+            known |= {one.number for one in (small, *tiles)}
     return [item for number, item in container.items.items() if number not in known]
 
 
@@ -380,15 +392,19 @@ def write_heif(
         hole = undo_orientation(clip_mask(masks[0], (page.height, page.width)), stored.turn)
         fixed = undo_orientation(repaired[0], stored.turn)[hole]
         samples[..., : page.pixels.shape[2]][hole] = _narrow(fixed, stored.bits)
+    # R, G, B as they are is how lossless files are made: those stay so.
+    is_lossy = accept_reencode and (_find_nclx(stored.container.primary) or b"")[4:6] != b"\0\0"
     if photo.format == "heif":
-        coded = parse_heif(_encode_heic(samples, stored.bits, name), name)
+        coder = _find_coder(stored.container, name)
+        coded = parse_heif(_encode_heic(samples, stored.bits, _find_chroma(coder), name), name)
         colors, alpha = _Coded(coded.primary, (), _find_brands(coded)), None
+        is_lossy = True
     else:
         colors, alpha = _encode_avif(samples, stored.bits, _LOSSLESS, name)
-        if accept_reencode:
+        if is_lossy:
             colors, _ = _encode_avif(samples, stored.bits, _QUALITY, name)
     data = _wrap(stored.container, colors, alpha)
-    return Encoded(data, "reencoded" if accept_reencode else "lossless-rewrite")
+    return Encoded(data, "reencoded" if is_lossy else "lossless-rewrite")
 
 
 def _refuse_loss(photo: Photo, container: Container, name: str, *, accept_reencode: bool) -> None:
@@ -467,7 +483,7 @@ def _encode_cell(samples: npt.NDArray[Any], bits: int, quality: int) -> bytes:
     return encode_picture(".avif", samples, options)
 
 
-def _encode_heic(samples: npt.NDArray[Any], bits: int, name: str) -> bytes:
+def _encode_heic(samples: npt.NDArray[Any], bits: int, chroma: int, name: str) -> bytes:
     library = _import_heic(name)
     mode = {1: "L", 3: "RGB", 4: "RGBA"}[samples.shape[2]]
     if bits > 8:
@@ -477,7 +493,13 @@ def _encode_heic(samples: npt.NDArray[Any], bits: int, name: str) -> bytes:
         mode, (width, height), np.ascontiguousarray(samples).tobytes()
     )
     buffer = io.BytesIO()
-    picture.save(buffer, quality=_QUALITY)
+    with _ENCODING:
+        usual = library.options.SAVE_HDR_TO_12_BIT
+        library.options.SAVE_HDR_TO_12_BIT = bits == 12
+        try:
+            picture.save(buffer, quality=_QUALITY, chroma=chroma)
+        finally:
+            library.options.SAVE_HDR_TO_12_BIT = usual
     return buffer.getvalue()
 
 

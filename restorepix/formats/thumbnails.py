@@ -111,6 +111,16 @@ def list_stale(data: bytes, masks: Sequence[BoolMask | None], name: str) -> tupl
             if kind & _REDUCED and touched[0]:
                 found.append("the smaller version that the file begins with shows the damage")
             exif = data
+        case "avif" | "heif":
+            from restorepix.formats.heif import find_exif
+            from restorepix.formats.heif_items import parse_heif
+
+            exif = find_exif(parse_heif(data, name))
+        case "jpeg2000":
+            from restorepix.formats.jpeg2000 import list_parts
+
+            if any(_JPEG_START.search(content) for _, content in list_parts(data, name)):
+                found.append("a preview in the metadata shows the damage")
         case _:
             pass
     if _JPEG_START.search(find_maker_note(exif)):

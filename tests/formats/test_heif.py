@@ -53,7 +53,12 @@ def make_heic(channels=3, *, bits=8, orientation=1, **options):
     picture = heif.from_bytes(mode, (36, 42), packed.tobytes())
     buffer = io.BytesIO()
     exif = b"Exif\0\0" + exif_block(orientation)
-    picture.save(buffer, quality=90, exif=exif, icc_profile=b"odd profile", xmp=XMP, **options)
+    usual = heif.options.SAVE_HDR_TO_12_BIT
+    heif.options.SAVE_HDR_TO_12_BIT = bits == 12
+    try:
+        picture.save(buffer, quality=90, exif=exif, icc_profile=b"odd profile", xmp=XMP, **options)
+    finally:
+        heif.options.SAVE_HDR_TO_12_BIT = usual
     return buffer.getvalue()
 
 
@@ -158,7 +163,9 @@ def test_large_pictures_become_a_grid_of_cells(channels, bits, lossy, monkeypatc
         np.testing.assert_array_equal(shown, np.broadcast_to(again, shown.shape))
 
 
-@pytest.mark.parametrize("data", [make_by_pillow(6), make(4)[0]], ids=["turned", "opacity"])
+@pytest.mark.parametrize(
+    "data", [make_by_pillow(6), make(4, quality=80)[0]], ids=["turned", "opacity"]
+)
 def test_avif_is_lossy_again_when_accepted(data):
     photo = read_photo(data, "a.avif")
     mask = blot(*photo.pages[0].pixels.shape[:2])
@@ -185,10 +192,22 @@ def test_conversion_keeps_pixels_and_metadata(source, to):
         np.testing.assert_array_equal(read_photo(encoded.data, "b").pages[0].pixels, fixed)
 
 
+def test_lossless_avif_stays_so_even_when_loss_is_accepted():
+    lossy, _ = make(quality=80)
+    photo = read_photo(lossy, "a.avif")
+    mask = blot(41, 37)
+    fixed = repair(photo.pages[0], mask)
+    data = write_photo(photo, [fixed], [mask], name="a.avif").data
+    photo = read_photo(data, "a.avif")
+    encoded = write_photo(photo, [fixed], [mask], name="a.avif", accept_reencode=True)
+    assert encoded.preserved == "lossless-rewrite"
+    verify_photo(data, encoded.data, [mask], name="a.avif")
+
+
 @pytest.mark.parametrize(("channels", "bits"), [(1, 8), (3, 8), (3, 10), (3, 12)])
-@pytest.mark.parametrize("orientation", [1, 5, 6])
-def test_heic_is_read_and_reencoded_only_when_accepted(channels, bits, orientation):
-    data = make_heic(channels, bits=bits, orientation=orientation)
+@pytest.mark.parametrize(("orientation", "chroma"), [(1, 420), (5, 444), (6, 422)])
+def test_heic_is_read_and_reencoded_only_when_accepted(channels, bits, orientation, chroma):
+    data = make_heic(channels, bits=bits, orientation=orientation, chroma=chroma)
     photo = read_photo(data, "a.heic")
     (page,) = photo.pages
     assert (page.height, page.width) == ((42, 36) if orientation == 1 else (36, 42))
@@ -202,6 +221,10 @@ def test_heic_is_read_and_reencoded_only_when_accepted(channels, bits, orientati
     encoded = write_photo(photo, [fixed], [mask], name="a.heic", accept_reencode=True)
     assert encoded.preserved == "reencoded"
     assert sniff_format(encoded.data) == "heif"
+    configs = [parse_heif(one, "a").primary.find(b"hvcC") for one in (data, encoded.data)]
+    depths = [(config[16] & 3, config[17] & 7) for config in configs]
+    assert depths[0][1] == bits - 8
+    assert depths[0] == depths[1] or channels == 1
     verify_photo(data, encoded.data, [mask], name="a.heic", reencoded=True)
     again = read_photo(encoded.data, "b").pages[0].pixels.astype(float)
     top = 255 if bits == 8 else 65535
@@ -282,10 +305,15 @@ def test_pictures_in_tiles_are_read(kind):
     verify_photo(data, encoded.data, [mask], name="a", reencoded=reencoded)
 
 
-def test_thumbnails_are_dropped_and_foreign_boxes_kept():
+@pytest.mark.parametrize("tiled", [False, True])
+def test_thumbnails_are_dropped_and_foreign_boxes_kept(tiled):
     thumbnail = NewItem(b"av01", b"small picture", "", (), ((b"thmb", (1,)),))
+    items = [thumbnail]
+    if tiled:
+        grid = NewItem(b"grid", bytes(8), "", (), ((b"dimg", (3,)), (b"thmb", (1,))))
+        items = [grid, NewItem(b"av01", b"small picture")]
     box = b"\0\0\0\x20uuid" + bytes(range(24))
-    data = rewrap(make()[0], items=[thumbnail], further=[box])
+    data = rewrap(make()[0], items=items, further=[box])
     photo = read_photo(data, "a.avif")
     mask = blot(41, 37)
     encoded = write_photo(photo, [repair(photo.pages[0], mask)], [mask], name="a.avif")

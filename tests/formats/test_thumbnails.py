@@ -256,7 +256,7 @@ def build_noted_exif(order: str, note: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("order", ["<", ">"])
-@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp"])
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".avif"])
 def test_a_preview_in_a_maker_note_is_told(suffix, order):
     for note, told in ((b"Maker\0" + encode_picture(draw_photo(8, 8), ".jpg"), 1), (b"none", 0)):
         exif = build_noted_exif(order, note)
@@ -264,6 +264,15 @@ def test_a_preview_in_a_maker_note_is_told(suffix, order):
         after = restore(encode(suffix, exif), [HOLE])
         reasons = list_stale_previews(after, [HOLE], name="photo")
         assert ["maker note" in reason for reason in reasons] == [True] * told
+
+
+def test_a_preview_in_a_box_of_jpeg_2000_is_told():
+    plain = encode_picture(draw_photo(32, 32), ".jp2")
+    hole = np.eye(32, dtype=bool)
+    for content, told in ((encode_picture(draw_photo(8, 8), ".jpg"), 1), (b"nothing", 0)):
+        box = struct.pack(">I4s16x", 24 + len(content), b"uuid") + content
+        reasons = list_stale_previews(restore(plain + box, [hole]), [hole], name="photo")
+        assert ["metadata shows the damage" in reason for reason in reasons] == [True] * told
 
 
 @given(st.binary(max_size=80), st.integers(0, 70))
