@@ -36,6 +36,8 @@ _BRUSH_PX: Final = 16
 """Largest radius dilated with a brush; above it the distance transform is faster (a guess)."""
 MAX_DETECTED_SHARE: Final = 0.25
 """Share of a page above which a detected mask is repaired only when the user insists."""
+LARGE_MASK_SHARE: Final = 0.5
+"""Share of a page above which a mask that a user gives wants a look: inverted ones are common."""
 _MASK_SUFFIXES: Final = (".png", *(end for end in PICTURE_SUFFIXES if end != ".png"))
 
 
@@ -259,7 +261,8 @@ def read_mask(
     """Read the mask of a photo from the bytes of any picture file.
 
     Pages of the mask belong to the pages of the photo in order; pages of the photo beyond those
-    of the mask have no hole, and the review says so.
+    of the mask have no hole, and the review says so. It also names a mask that covers more than
+    half of a page, before it grows.
 
     Args:
         data: the mask file.
@@ -315,6 +318,12 @@ def read_mask_for(
         _check_size(mask_page, size, name)
         mask = threshold_page(mask_page)
         pages.append(dilate_mask(mask, dilate) if mask.any() else None)
+        share = float(mask.mean())
+        if share > LARGE_MASK_SHARE:
+            review.append(
+                f"the mask covers {100 * share:.0f} % of the picture, and white is repainted: see "
+                "that it is not inverted"
+            )
     missing = len(sizes) - len(pages)
     if missing:
         review.append(f"the mask has {len(pages)} of {len(sizes)} pages; the others are kept")

@@ -132,6 +132,17 @@ def test_marks_that_are_too_dark_are_pointed_out():
     assert "none is brighter" in mask.review[0]
 
 
+@pytest.mark.parametrize(("rows", "expected"), [(12, ()), (13, ("54 %",)), (24, ("100 %",))])
+def test_a_mask_that_covers_more_than_it_leaves_wants_a_look(rows, expected):
+    white = np.zeros((24, 32), np.uint8)
+    white[:rows] = 255
+    mask = read(encode_picture(white), (24, 32))
+    assert mask.hole_pixels == rows * 32
+    assert len(mask.review) == len(expected)
+    for reason, share in zip(mask.review, expected, strict=True):
+        assert f"covers {share} of the picture" in reason
+
+
 def encode_pages(*pages: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     first, *more = (Image.fromarray(page) for page in pages)
