@@ -60,7 +60,8 @@ class Found:
     sources: tuple[Source, ...]
     """Every file to restore, in order."""
     ignored: tuple[Path, ...]
-    """Files in folders that are neither pictures by content nor sidecars."""
+    """Files in folders that are neither pictures by content nor sidecars, and links that lead
+    nowhere."""
 
 
 def find_inputs(
@@ -97,7 +98,7 @@ def find_inputs(
             ignored |= dict.fromkeys(passed_over)
             continue
         for source in _walk_input(path, options, avoided):
-            if source.folder is not None and source.format is None and _is_readable(source.path):
+            if source.folder is not None and source.format is None and _is_ignored(source.path):
                 if source.path.suffix.lower() != SIDECAR_SUFFIX:
                     ignored[source.path] = None
             else:
@@ -226,13 +227,15 @@ class _Walk:
                 continue
             here = relative / entry.name
             identity = _identify(Path(entry.path))
-            if identity is None or identity in self._avoided or self._excludes(here):
-                continue  # a broken link, the output folder, or not wanted
-            if entry.is_dir():
+            if identity in self._avoided or self._excludes(here):
+                continue  # the output folder, or not wanted
+            if identity is not None and entry.is_dir():
                 if self._may_enter(entry) and identity not in above:
                     yield from self._list(here, above | {identity})
-            elif entry.is_file() and (self._included_all or self._includes(here)):
-                yield here
+            elif self._included_all or self._includes(here):
+                is_there = entry.is_file() if identity else is_broken_link(Path(entry.path))
+                if is_there:
+                    yield here
 
     def _may_enter(self, entry: os.DirEntry[str]) -> bool:
         if entry.is_symlink() and not self._follow_links:
@@ -276,5 +279,11 @@ def _sniff_file(path: Path) -> str | None:
         return None
 
 
-def _is_readable(path: Path) -> bool:
-    return path.is_file() and os.access(path, os.R_OK)
+def is_broken_link(path: Path) -> bool:
+    """Return whether a path is a link that leads nowhere."""
+    return not is_remote(path) and path.is_symlink() and not path.exists()
+
+
+def _is_ignored(path: Path) -> bool:
+    """Return whether a file of a folder that is no picture may be passed over, not failed."""
+    return is_broken_link(path) or (path.is_file() and os.access(path, os.R_OK))

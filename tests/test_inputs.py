@@ -136,6 +136,17 @@ def test_linked_files_are_followed_and_linked_folders_only_when_asked(tmp_path):
     ]
 
 
+def test_links_that_lead_nowhere_are_told_of(tmp_path):
+    root = make_tree(tmp_path / "root", "near.png")
+    for name in ("broken.png", "broken.txt", ".hidden.png"):
+        (root / name).symlink_to(tmp_path / "gone.png")
+    (root / "self.png").symlink_to("self.png")
+    found = find_inputs([root], WalkOptions())
+    assert [source.relative.name for source in found.sources] == ["near.png"]
+    assert [path.name for path in found.ignored] == ["broken.png", "broken.txt", "self.png"]
+    assert not find_inputs([root], WalkOptions(exclude=("broken.*", "self.*"))).ignored
+
+
 def test_loops_of_links_end(tmp_path):
     make_tree(tmp_path, "a/1.png", "b/2.png")
     (tmp_path / "a" / "to_b").symlink_to(tmp_path / "b", target_is_directory=True)

@@ -52,7 +52,7 @@ def say_ignored(plan: Plan, talk: Talk) -> None:
     """Say how many files are passed over, and name those that claim to be pictures."""
     from rich.text import Text
 
-    from restorepix.inputs import PICTURE_SUFFIXES
+    from restorepix.inputs import PICTURE_SUFFIXES, is_broken_link
     from restorepix.report import show_name
 
     if plan.masks:
@@ -61,7 +61,8 @@ def say_ignored(plan: Plan, talk: Talk) -> None:
         talk.say(f"files that are no pictures, passed over: {len(plan.ignored)}")
     for path in plan.ignored:
         claims = path.suffix.lower() in PICTURE_SUFFIXES
-        note = " (named like a picture, but its content is none)" if claims else ""
+        what = "it leads nowhere" if is_broken_link(path) else "its content is none"
+        note = f" (named like a picture, but {what})" if claims else ""
         talk.say(Text(f"  {show_name(str(path))}{note}"), detail=not claims)
 
 
