@@ -268,6 +268,11 @@ def _refuse_collisions(jobs: Iterable[Job]) -> None:
             other = taken.setdefault(_fold_file(place), job)
             if other is job:
                 continue
+            if other.source.path == job.source.path:
+                raise PlanError(
+                    f"{job.source.path} comes up twice among the inputs and would write {place} "
+                    "twice. Name it once, by itself or with its folder."
+                )
             raise PlanError(
                 f"{other.source.path} and {job.source.path} would both write {place}. "
                 "Rename one, leave one out with --exclude, or restore them in two runs with "

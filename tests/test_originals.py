@@ -300,7 +300,7 @@ def test_in_place_is_refused_without_a_backup_tree_of_its_own(photos, tmp_path):
             plan(photos, options=RestoreOptions(in_place=True, backup=backup))
     with pytest.raises(PlanError, match="found a file"):
         plan(photos, options=RestoreOptions(in_place=True, backup=masks / "a.png.png"))
-    with pytest.raises(PlanError, match="both write"):
+    with pytest.raises(PlanError, match="comes up twice"):
         plan(photos, photos / "sub")
     with pytest.raises(UsageError, match="--to"):
         RestoreOptions(in_place=True, to="png")

@@ -183,6 +183,12 @@ def test_two_inputs_with_one_output_are_refused(here):
         plan("x/a.png", "y/a.png", output="out")
 
 
+def test_a_file_that_comes_up_twice_is_named_so(here):
+    touch("x/a.png")
+    with pytest.raises(PlanError, match=r"x/a\.png comes up twice among the inputs"):
+        plan("x", "x/a.png", output="out")
+
+
 def test_names_that_differ_in_case_or_accents_only_are_refused(here):
     touch("x/Café.png", f"y/{unicodedata.normalize('NFD', 'CAFÉ.png')}")
     with pytest.raises(PlanError, match="would both write"):
