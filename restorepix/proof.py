@@ -160,7 +160,9 @@ def _verify_pair(
     photo = read_photo(data, str(source.path), max_mpixels=options.max_mpixels)
     if done is not None and done[1].input_sha256 != hash_bytes(data):
         raise PreservationError(
-            f"{source.path}: the original is not the file that was restored; it changed since."
+            f"{source.path}: this is not the file that was restored: it changed since, or the "
+            "folders are in the wrong order (originals first; after fix --in-place those are in "
+            "its backup tree)."
         )
     pages: _Pages = (None,) * len(photo.pages)
     if finder is not None:

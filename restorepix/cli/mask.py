@@ -268,6 +268,7 @@ def _say_record(record: dict[str, Any], talk: Talk) -> None:
         for kind, found in record["detected"].items()
         if found["pixels"]
     ]
-    talk.say(Text(f"{'mask' if parts else 'clean':<10} {name}  {', '.join(parts)}"))
+    line = f"mask       {name}  {', '.join(parts)}" if parts else f"clean      {name}"
+    talk.say(Text(line))
     for reason in record["review"]:
         talk.say(Text(f"           look: {reason}", "yellow"))

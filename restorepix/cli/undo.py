@@ -53,6 +53,9 @@ def undo(
         raise typer.Exit(_undo_run(run, force=force, dry_run=dry_run, quiet=quiet, as_json=as_json))
 
 
+_SUMMARY = {"was back": "back already"}
+
+
 def _undo_run(run: Path, *, force: bool, dry_run: bool, quiet: bool, as_json: bool) -> ExitCode:
     from collections import Counter
 
@@ -80,7 +83,7 @@ def _undo_run(run: Path, *, force: bool, dry_run: bool, quiet: bool, as_json: bo
         summary = {word: counts[word] for word in words} | {"dry_run": dry_run}
         write_line(encode_json({"summary": summary}))
     if not quiet:
-        text = ", ".join(f"{count} {status}" for status, count in counts.items())
+        text = ", ".join(f"{count} {_SUMMARY.get(one, one)}" for one, count in counts.items())
         note = "; nothing was changed" if dry_run else ""
         console.print(f"{counts.total()} originals: {text or 'nothing to do'}{note}")
     return ExitCode.SOME_FAILED if counts["refused"] else ExitCode.OK

@@ -20,9 +20,9 @@ from restorepix.cli.common import (
 )
 from restorepix.cli.settings import refuse_among_pictures
 from restorepix.cli.streams import write_line
-from restorepix.errors import ExitCode, UsageError
+from restorepix.errors import ExitCode, PreservationError, UsageError
 from restorepix.options import RestoreOptions
-from restorepix.stores.place import parse_place
+from restorepix.stores.place import is_remote, parse_place
 
 
 def verify(
@@ -70,14 +70,24 @@ def verify(
         before, after = parse_place(before), parse_place(after)
         mask = None if mask is None else parse_place(mask)
         from restorepix.inputs import is_folder
+        from restorepix.write import is_taken
 
         if is_folder(before) != is_folder(after):
+            for path in (before, after):
+                if not is_remote(path) and not is_taken(path):
+                    raise UsageError(f"{path}: no such file or folder.")
             raise UsageError(f"{before} and {after}: expected two files or two folders.")
         if is_folder(before):
             raise typer.Exit(_verify_folders(before, after, mask, options))
         from restorepix.proof import verify_files
 
-        write_line(verify_files(before, after, mask, options))
+        try:
+            write_line(verify_files(before, after, mask, options))
+        except PreservationError as error:
+            if mask is not None:
+                raise
+            advice = "Pass --mask with the mask that was used, if there was one."
+            raise PreservationError(f"{error} {advice}") from error
 
 
 def _verify_folders(
