@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import shutil
 import textwrap
@@ -22,6 +23,7 @@ class Command(TyperCommand):
         """Write the help: tables, or a plain list where the terminal is narrow."""
         columns = shutil.get_terminal_size().columns
         if columns >= NARROW_COLUMNS:
+            self.help = join_lines(self.help or "")
             super().format_help(ctx, formatter)
         else:
             formatter.write(render_narrow(self, ctx, columns))
@@ -34,6 +36,7 @@ class Group(TyperGroup):
         """Write the help: tables, or a plain list where the terminal is narrow."""
         columns = shutil.get_terminal_size().columns
         if columns >= NARROW_COLUMNS:
+            self.help = join_lines(self.help or "")
             super().format_help(ctx, formatter)
         else:
             formatter.write(render_narrow(self, ctx, columns))
@@ -57,6 +60,14 @@ def render_narrow(command: Any, ctx: Any, columns: int) -> str:
         parts.append(f"{_wrap(names, columns)}\n{_wrap(_MARKUP.sub('', text), columns, 4)}")
     parts += [_wrap(paragraph, columns) for paragraph in strip_markup(command.epilog or "")]
     return "\n\n".join(parts) + "\n"
+
+
+def join_lines(text: str) -> str:
+    """Return a help text with each paragraph on one line, for Typer to wrap: it keeps line ends."""
+    return "\n\n".join(
+        " " * (len(paragraph) - len(paragraph.lstrip(" "))) + " ".join(paragraph.split())
+        for paragraph in re.split(r"\n\s*\n", inspect.cleandoc(text))
+    )
 
 
 def strip_markup(text: str) -> list[str]:
