@@ -1,6 +1,7 @@
 """Time ``restorepix fix`` on folders against the parts that it is made of.
 
     python -m benchmarks.throughput empty      # masks without a hole: against copy and hash
+    python -m benchmarks.throughput detect     # no damage: against decoder and detector
     python -m benchmarks.throughput scratches  # 1 % of the area: against its parts and LaMa
     python -m benchmarks.throughput cold       # one small picture: against importing PyTorch
     python -m benchmarks.throughput memory     # many small pictures: does memory grow?
@@ -26,7 +27,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -34,6 +35,7 @@ import numpy as np
 from benchmarks.machine import describe_setup
 
 FIX = [sys.executable, "-m", "restorepix", "fix"]
+_ALONE = ["--device", "cpu", "--jobs", "1", "--threads", "1"]
 
 
 class Spent(NamedTuple):
@@ -142,6 +144,63 @@ def measure_empty(count: int) -> None:
     bare = each["copy, hash, decode masks"]
     for name, seconds in each.items():
         print(f"\n{name}: {1000 * seconds:.1f} ms for one more, {seconds / bare:.2f} times")
+
+
+def measure_detect(count: int) -> None:
+    """Photographs in which nothing is found, against the fastest decoder and the detector alone."""
+    import simplejpeg
+    import torch
+
+    from restorepix.detect.repair import build_finder
+    from restorepix.detect.scan import OVERVIEW_PX, plan_tiles
+    from restorepix.models.detector import predict
+    from restorepix.options import DetectOptions, RestoreOptions
+
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder) / "in"
+        make_folder(root, count, 3000, 0)
+        photo = next((root / "photos").iterdir())
+        start = Path(folder) / "start"
+        make_folder(start, 1, 64, 0)
+        scanner: Any = build_finder(RestoreOptions(device="cpu", detect=DetectOptions()))._scanner
+        encoded = photo.read_bytes()
+        pixels = np.frombuffer(encoded, np.uint8)
+        codec = min(
+            measure(lambda: simplejpeg.decode_jpeg(encoded)),
+            measure(lambda: cv2.imdecode(pixels, cv2.IMREAD_COLOR)),
+        )
+        factor = -(-4000 // OVERVIEW_PX)
+        tiles = [*plan_tiles(3000, 4000), *plan_tiles(3000 // factor, 4000 // factor)]
+        shapes = Counter((box.height, box.width) for box, _ in tiles)
+
+        def call(image: torch.Tensor) -> None:
+            with torch.inference_mode():
+                predict(scanner._detector, image)
+
+        def time_network() -> float:
+            total = 0.0
+            for shape, number in shapes.items():
+                image = (torch.rand(1, 3, *shape) * 2 - 1).to(scanner._dtype)
+                total += number * measure(lambda i=image: call(i), 5)
+            return total
+
+        # In turn, and the least of each: the speed of a core depends on who shares it.
+        bare: list[float] = []
+        whole: list[float] = []
+        for number in range(3):
+            begun = run([*FIX, str(start / "photos"), "-o", str(start / f"o{number}"), *_ALONE])
+            found = run([*FIX, str(root / "photos"), "-o", str(root / f"o{number}"), *_ALONE])
+            whole.append((found.cpu_s - begun.cpu_s) / count)
+            bare.append(time_network())
+            print(f"round {number}: fix {whole[-1]:.2f}, detector {bare[-1]:.2f}", flush=True)
+    fix_s, network_s = min(whole), min(bare)
+    print(f"tiles: {dict(shapes)}")
+    print("| 12 megapixels, detection on, nothing found | CPU s a photograph |\n|---|---:|")
+    print(f"| decode (the faster of simplejpeg and OpenCV) | {codec:.3f} |")
+    print(f"| the detector, bare, on the same tiles | {network_s:.2f} |")
+    print(f"| restorepix fix, without its start | {fix_s:.2f} |")
+    print(f"\nfix takes {fix_s / (codec + network_s):.2f} times its parts")
 
 
 def measure_scratches(count: int) -> None:
@@ -286,10 +345,20 @@ def measure_jobs(count: int) -> None:
             print(f"| {name} | {found.cpu_s:.1f} | {found.wall_s:.1f} |", flush=True)
 
 
+MEASURES: dict[str, tuple[Callable[[int], None], int]] = {
+    "empty": (measure_empty, 60),
+    "detect": (measure_detect, 4),
+    "scratches": (measure_scratches, 2),
+    "cold": (measure_cold, 5),
+    "memory": (measure_memory, 2000),
+    "jobs": (measure_jobs, 32),
+}
+
+
 def main() -> None:
     """Measure from the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("what", choices=["empty", "scratches", "cold", "memory", "jobs", "plain"])
+    parser.add_argument("what", choices=[*MEASURES, "plain"])
     parser.add_argument("folders", nargs="*", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--count", type=int, help="photographs, or rounds of cold")
     options = parser.parse_args()
@@ -297,14 +366,7 @@ def main() -> None:
         copy_plainly(*options.folders)
         return
     print(f"{describe_setup()}, load average {os.getloadavg()[0]:.1f}\n", flush=True)
-    measures = {
-        "empty": (measure_empty, 60),
-        "scratches": (measure_scratches, 2),
-        "cold": (measure_cold, 5),
-        "memory": (measure_memory, 2000),
-        "jobs": (measure_jobs, 32),
-    }
-    function, usual = measures[options.what]
+    function, usual = MEASURES[options.what]
     function(options.count or usual)
 
 
