@@ -2,10 +2,11 @@
 
 Run: ``python -m training.detector RECIPE --bank runs/bank --run runs/detector``, with samples of
 ``training.synthesis.bank``, or with ``--cache runs/cache --elements ELEMENTS`` to draw them in
-between; ``--encoder runs/byol/encoder.safetensors`` starts from a pre-trained encoder. A run folder
-that holds a checkpoint is continued; ``--minutes`` ends it by then, its learning rate at the end of
-its curve. Last, the moving average is exported to ``runs/detector/detect.safetensors``;
-``training.calibrate`` makes of it what is shipped.
+between; ``--encoder runs/byol/encoder.safetensors`` starts from a pre-trained encoder, ``--start
+OTHER/checkpoint/ema.safetensors`` from the weights of another run, with a learning rate that begins
+anew. A run folder that holds a checkpoint is continued; ``--minutes`` ends it by then, its learning
+rate at the end of its curve. Last, the moving average is exported to
+``runs/detector/detect.safetensors``; ``training.calibrate`` makes of it what is shipped.
 """
 
 from __future__ import annotations
@@ -282,6 +283,11 @@ class DetectorTrainer:
             raise ValueError(msg)
         self.step, self.done = about["step"], about["done"]
 
+    def start_from(self, weights: Path) -> None:
+        """Take initial weights from the moving average of another run, raw: not calibrated."""
+        self.model.load_state_dict(load_file(weights))
+        self.average.load_state_dict(self.model.state_dict())
+
 
 def build_optimizers(
     parameters: Mapping[str, nn.Parameter], train: DetectorTrainConfig, encoder_scale: float
@@ -447,6 +453,7 @@ def main() -> None:
     parser.add_argument("--elements", type=Path, help="folder of damage elements (grey PNG)")
     parser.add_argument("--bank", type=Path, help="samples of training.synthesis.bank")
     parser.add_argument("--encoder", type=Path, help="pre-trained encoder of training.byol")
+    parser.add_argument("--start", type=Path, help="ema.safetensors of a checkpoint to start from")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--minutes", type=float, default=math.inf, help="end by then")
     parser.add_argument("--save-every", type=float, default=180, help="seconds")
@@ -466,6 +473,8 @@ def main() -> None:
     trainer = DetectorTrainer(recipe, torch.device(options.device), encoder)
     if (checkpoint := find_checkpoint(options.run)) is not None:
         trainer.load(checkpoint)
+    elif options.start:
+        trainer.start_from(options.start)
     batches = open_batches(recipe, options.bank, options.cache, options.elements)
     train(
         trainer,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,14 @@ import pytest
 import torch
 
 from training.allocator import keep_freed_memory
-from training.synthesis.bank import Bank, BankBatches, extend_bank, pack, unpack_target
+from training.synthesis.bank import (
+    Bank,
+    BankBatches,
+    extend_bank,
+    pack,
+    read_parts,
+    unpack_target,
+)
 from training.synthesis.sample import (
     Library,
     PhotoSource,
@@ -61,12 +69,30 @@ def test_a_bank_goes_on_where_it_was_broken_off(tmp_path: Path) -> None:
     assert np.array_equal(whole[4], pack(fourth))
 
 
-def test_other_settings_and_empty_banks_are_refused(tmp_path: Path) -> None:
+def test_other_sizes_and_empty_banks_are_refused(tmp_path: Path) -> None:
     draw(tmp_path, 0)
     with pytest.raises(ValueError, match="no samples"):
         Bank.open(tmp_path)
-    with pytest.raises(ValueError, match="expected"):
-        draw(tmp_path, 1, seed=4)
+    draw(tmp_path, 1)
+    with pytest.raises(ValueError, match="48 px, expected 64"):
+        next(extend_bank(tmp_path, source(), Library(), CONFIG, size_px=64, seed=3, samples=2))
+
+
+def test_a_bank_grows_by_samples_of_another_recipe(tmp_path: Path) -> None:
+    old = {"size_px": SIDE, "seed": 3, "synthesis": {"clean": 0.2}}  # as one part was written
+    draw(tmp_path, 2)
+    (tmp_path / "bank.json").write_text(json.dumps(old))
+    other = SynthesisConfig(clean=1.0, structures=1.0)
+    for samples in (3, 4):
+        list(
+            extend_bank(tmp_path, source(), Library(), other, size_px=SIDE, seed=5, samples=samples)
+        )
+    kept = Bank.open(tmp_path).samples
+    assert np.array_equal(kept[1], pack(draw_sample(source(), Library(), CONFIG, SIDE, (3, 1))))
+    assert np.array_equal(kept[3], pack(draw_sample(source(), Library(), other, SIDE, (5, 3))))
+    parts = read_parts(tmp_path / "bank.json")["parts"]
+    assert [(part["first"], part["seed"]) for part in parts] == [(0, 3), (2, 5)]
+    assert parts[1]["synthesis"]["structures"] == 1
 
 
 def test_crops_must_fit_into_the_samples(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from training.masks import find_fonts
 from training.synthesis.ageing import age, finish
 from training.synthesis.canvas import IGNORE, Canvas
 from training.synthesis.fonts import is_held_out, split_fonts, write_words
-from training.synthesis.negatives import NEGATIVE_KINDS, paint_negative
+from training.synthesis.negatives import NEGATIVE_KINDS, STRUCTURE_KINDS, paint_negative
 from training.synthesis.sample import (
     Library,
     PhotoSource,
@@ -117,7 +117,7 @@ def test_later_damage_does_not_erase_earlier_targets() -> None:
     assert np.array_equal(canvas.targets[0] == 1, shape == 1)
 
 
-@pytest.mark.parametrize("kind", sorted(NEGATIVE_KINDS))
+@pytest.mark.parametrize("kind", sorted(NEGATIVE_KINDS | STRUCTURE_KINDS))
 def test_hard_negatives_change_the_picture_and_mark_nothing(kind: str) -> None:
     changed = 0.0
     for seed in range(6):

@@ -4,7 +4,9 @@
         --elements DATA/damage_elements --out runs/bank --samples 60000
 
 A sample takes 6 ms to draw and less than 0.1 ms to read. The bank is one flat file that only
-grows: called again, the program goes on where it was. Sample k is that of seed (recipe's seed, k).
+grows: called again, the program goes on where it was; with another recipe, the samples from there
+on are drawn by that one. bank.json says which were drawn how; sample k is that of seed (its
+recipe's seed, k).
 """
 
 from __future__ import annotations
@@ -90,25 +92,42 @@ def extend_bank(
     """Draw samples into a folder until it holds so many; yields how many it holds.
 
     Raises:
-        ValueError: the folder holds samples of other settings.
+        ValueError: the folder holds samples of another size.
     """
-    about: dict[str, Any] = {"size_px": size_px, "seed": seed, "synthesis": asdict(config)}
     folder.mkdir(parents=True, exist_ok=True)
     head = folder / "bank.json"
-    if head.exists() and (found := json.loads(head.read_text())) != about:
-        msg = f"{folder}: drawn with {found}, expected {about}; name an empty folder"
+    about = read_parts(head)
+    if about.setdefault("size_px", size_px) != size_px:
+        msg = f"{folder}: its samples have {about['size_px']} px, expected {size_px}; name another"
         raise ValueError(msg)
-    head.write_text(json.dumps(about))
     path, length = folder / "samples.bin", size_px * size_px * 4
     path.touch()
     with path.open("r+b") as file:
         done = path.stat().st_size // length
         file.truncate(done * length)  # a run that was killed leaves half a sample
+        part = {"seed": seed, "synthesis": asdict(config)}
+        parts: list[dict[str, Any]] = about.setdefault("parts", [])
+        if done < samples and (not parts or parts[-1] != {**part, "first": parts[-1]["first"]}):
+            parts.append({"first": done, **part})
+        head.write_text(json.dumps(about))
         file.seek(done * length)
         for number in range(done, samples):
             sample = draw_sample(source, library, config, size_px, (seed, number))
             file.write(pack(sample).tobytes())
             yield number + 1
+
+
+def read_parts(head: Path) -> dict[str, Any]:
+    """What bank.json says: ``size_px``, and ``parts`` with ``first``, ``seed``, ``synthesis``.
+
+    Empty where there is none. Banks of one part were written without the list.
+    """
+    about: dict[str, Any] = json.loads(head.read_text()) if head.exists() else {}
+    if about and "parts" not in about:
+        synthesis = asdict(SynthesisConfig(**about["synthesis"]))
+        part = {"first": 0, "seed": about["seed"], "synthesis": synthesis}
+        about = {"size_px": about["size_px"], "parts": [part]}
+    return about
 
 
 class BankBatches:

@@ -1,7 +1,8 @@
 """Hard negatives: what belongs to the scene and only looks like damage or writing.
 
 Painted before ageing, at the scene's sharpness, with no target: wires, fences, branches, strands
-of hair, rain, tiles, a horizon, printed signs, letters on cloth, frames and deckle edges of scans.
+of hair, rain, tiles, a horizon, printed signs, letters on cloth, frames and deckle edges of scans,
+trusses, railings, bright outlines, brick walls, webs, the cracks of dry ground.
 """
 
 from __future__ import annotations
@@ -242,6 +243,163 @@ def paint_frame(canvas: Canvas) -> None:
     canvas.paint(None, blur(band, 0.5), jitter_color(tones[int(rng.integers(4))], rng, 6))
 
 
+def paint_truss(canvas: Canvas) -> None:
+    """A mast, crane or bridge: two to four long bars with a zigzag or crosses between them."""
+    rng = canvas.rng
+    height, width = canvas.size
+    reach = math.hypot(height, width)
+    angle = rng.choice([0.0, math.pi / 2], p=[0.3, 0.7]) + rng.normal(0, 0.1)
+    along = np.array([math.cos(angle), math.sin(angle)])
+    across = np.array([-along[1], along[0]])
+    middle = rng.uniform((0.1, 0.1), (0.9, 0.9)) * (width, height)
+    bar = rng.uniform(6, 34)
+    wide = rng.uniform(0.6, 2.6)
+    crossed = rng.random() < 0.5
+    lines: list[tuple[Points, float]] = []
+    bays = int(rng.integers(1, 4))
+    bay = bar * rng.uniform(0.6, 1.6)
+    stations = np.arange(-reach / 2, reach / 2, bay)
+    for number in range(bays + 1):
+        start = middle + across * bar * number
+        lines.append((np.stack([start - along * reach / 2, start + along * reach / 2]), 1.5 * wide))
+    for number in range(bays):
+        near, far = middle + across * bar * number, middle + across * bar * (number + 1)
+        for place, station in enumerate(stations[:-1]):
+            ends = (near + along * station, far + along * (station + bay))
+            other = (far + along * station, near + along * (station + bay))
+            if crossed or place % 2:
+                lines.append((np.stack(ends), wide))
+            if crossed or not place % 2:
+                lines.append((np.stack(other), wide))
+            if rng.random() < 0.3:
+                lines.append((np.stack([ends[0], other[0]]), wide))
+    shape = _draw(canvas, lines, rng.uniform(0.4, 1))
+    canvas.paint(None, shape, _scene_color(canvas, 110), "replace", rng.uniform(0.7, 1))
+
+
+def paint_railing(canvas: Canvas) -> None:
+    """Equal posts between rails, through part of the picture and often seen at a slant."""
+    rng = canvas.rng
+    height, width = canvas.size
+    top, tall = rng.uniform(0.1, 0.8) * height, rng.uniform(0.08, 0.4) * height
+    slope, fan = rng.normal(0, 0.15), rng.uniform(-0.3, 0.3)
+    first, last = np.sort(rng.uniform(-0.3, 1.3, 2)) * width
+    gap, wide = rng.uniform(4, 26), rng.uniform(0.6, 3)
+    shrink = rng.uniform(-0.5, 0.5)
+
+    def edge(x: float, share: float) -> list[float]:
+        at = (x - width / 2) / width
+        return [
+            x + fan * tall * share,
+            top + slope * (x - width / 2) + share * tall * (1 + shrink * at),
+        ]
+
+    lines: list[tuple[Points, float]] = [
+        (np.array([edge(x, 0.0), edge(x, 1.0)]), wide)
+        for x in np.arange(first, max(last, first + 4 * gap), gap)
+    ]
+    for share in rng.choice([0.0, 0.1, 0.5, 0.9, 1.0], int(rng.integers(1, 4)), replace=False):
+        lines.append((np.array([edge(first, share), edge(max(last, first + 4 * gap), share)]),
+                      wide * rng.uniform(0.8, 2)))  # fmt: skip
+    shape = _draw(canvas, lines, rng.uniform(0.4, 1))
+    canvas.paint(None, shape, _scene_color(canvas, 110), "replace", rng.uniform(0.7, 1))
+
+
+def paint_outline(canvas: Canvas) -> None:
+    """A smooth patch with a plain bright or dark rim: a roof, the edge of a table."""
+    rng = canvas.rng
+    height, width = canvas.size
+    for _ in range(int(rng.integers(1, 4))):
+        count = int(rng.integers(3, 9))
+        turns = np.sort(rng.uniform(0, 2 * math.pi, count))
+        middle = rng.uniform((0, 0), (width, height))
+        radius = rng.uniform(0.12, 0.6) * min(height, width) * rng.uniform(0.5, 1, count)
+        corners = middle + np.stack([np.cos(turns), np.sin(turns)], 1) * radius[:, None]
+        closed = np.concatenate([corners, corners[:1]])
+        inside = np.zeros((height, width), np.uint8)
+        cv2.fillPoly(inside, [np.rint(closed * 16).astype(np.int32)], 255, cv2.LINE_AA, 4)
+        soft = rng.uniform(0.4, 1.2)
+        patch = blur(inside.astype(np.float32) / 255, soft)
+        canvas.paint(None, patch, _scene_color(canvas, 50), "replace", rng.uniform(0.5, 1))
+        rim = _draw(canvas, [(closed, rng.uniform(0.6, 2.5))], soft)
+        tone = 235.0 if rng.random() < 0.7 else 25.0
+        canvas.paint(None, rim, jitter_color((tone, tone, tone), rng, 18), "replace",
+                     rng.uniform(0.4, 1))  # fmt: skip
+
+
+def paint_bricks(canvas: Canvas) -> None:
+    """A wall in running bond, its joints lighter or darker than the stones, over part or all."""
+    rng = canvas.rng
+    height, width = canvas.size
+    tall = rng.uniform(6, 30)
+    long, joint = tall * rng.uniform(1.5, 3.2), rng.uniform(0.6, 2.4)
+    turn, reach = rng.normal(0, 0.06), math.hypot(height, width)
+    along, across = np.array([1.0, math.tan(turn)]), np.array([-math.tan(turn), 1.0])
+    lines: list[tuple[Points, float]] = []
+    for number, offset in enumerate(np.arange(-tall, reach + tall, tall)):
+        row = across * offset
+        lines.append((np.stack([row - along * reach, row + along * reach]), joint))
+        for start in np.arange(-long, reach, long) + (number % 2) * long / 2 + rng.normal(0, 1):
+            lines.append(
+                (np.stack([row + along * start, row + along * start + across * tall]), joint)
+            )
+    shape = _draw(canvas, lines, rng.uniform(0.4, 1.1))
+    if rng.random() < 0.5:
+        shape = shape * (mottle(height, width, rng, 0, 40) > rng.uniform(0.2, 0.5))
+    canvas.paint(None, np.asarray(shape, np.float32), _scene_color(canvas, 90), "replace",
+                 rng.uniform(0.4, 1))  # fmt: skip
+
+
+def paint_web(canvas: Canvas) -> None:
+    """A cobweb: spokes from one point and threads sagging between them, fine and bright."""
+    rng = canvas.rng
+    height, width = canvas.size
+    middle = rng.uniform((-0.1, -0.1), (1.1, 1.1)) * (width, height)
+    spokes = np.sort(rng.uniform(0, 2 * math.pi, int(rng.integers(9, 26))))
+    radius = rng.uniform(0.3, 1.0) * max(height, width)
+    wide = rng.uniform(0.4, 0.9)
+    rays = np.stack([np.cos(spokes), np.sin(spokes)], 1)
+    lines: list[tuple[Points, float]] = [
+        (np.stack([middle, middle + ray * radius * rng.uniform(0.8, 1.2)]), wide) for ray in rays
+    ]
+    for distance in np.arange(radius * 0.1, radius, rng.uniform(4, 16)):
+        for ray, following in zip(rays, np.roll(rays, -1, 0), strict=True):
+            if rng.random() < 0.12:
+                continue
+            ends = middle + distance * np.stack([ray, following])
+            sag = middle + distance * 0.46 * (ray + following)
+            lines.append((np.stack([ends[0], sag, ends[1]]), wide))
+    shape = _draw(canvas, lines, rng.uniform(0.4, 0.7))
+    canvas.paint(None, shape, jitter_color((225, 225, 220), rng, 20), "replace",
+                 rng.uniform(0.35, 0.95))  # fmt: skip
+
+
+def paint_cracked_ground(canvas: Canvas) -> None:
+    """Dried mud, glaze, old paint of a wall: cracks between cells over all of the picture."""
+    rng = canvas.rng
+    height, width = canvas.size
+    count = int(rng.integers(12, 160))
+    seeds = rng.uniform((0, 0), (width, height), (count, 2))
+    marks = np.full((height, width), 255, np.uint8)
+    at = np.clip(np.rint(seeds).astype(int), 0, (width - 1, height - 1))
+    marks[at[:, 1], at[:, 0]] = 0
+    _, labels = cv2.distanceTransformWithLabels(marks, cv2.DIST_L2, 5,
+                                                labelType=cv2.DIST_LABEL_PIXEL)  # fmt: skip
+    waves = rng.uniform(1, 5) * 2 * (mottle(height, width, rng, 0, 12) - 0.5)
+    rows, columns = np.mgrid[0:height, 0:width].astype(np.float32)
+    cells = cv2.remap(labels.astype(np.float32), columns + waves, rows - waves, cv2.INTER_NEAREST,
+                      borderMode=cv2.BORDER_REPLICATE)  # fmt: skip
+    borders = np.zeros((height, width), np.uint8)
+    borders[:, 1:] |= (cells[:, 1:] != cells[:, :-1]).view(np.uint8)
+    borders[1:] |= (cells[1:] != cells[:-1]).view(np.uint8)
+    size = int(rng.integers(1, 4))
+    borders = cv2.dilate(borders, np.ones((size, size), np.uint8))
+    shape = blur(borders.astype(np.float32), rng.uniform(0.5, 1.1))
+    tone = rng.uniform(10, 90) if rng.random() < 0.8 else rng.uniform(170, 230)
+    canvas.paint(None, shape, jitter_color((tone, tone, tone), rng, 12), "replace",
+                 rng.uniform(0.4, 0.95))  # fmt: skip
+
+
 _PAINTERS: dict[str, Callable[[Canvas], None]] = {
     "wires": paint_wires,
     "fence": paint_fence,
@@ -250,6 +408,12 @@ _PAINTERS: dict[str, Callable[[Canvas], None]] = {
     "rain": paint_rain,
     "horizon": paint_horizon,
     "frame": paint_frame,
+    "truss": paint_truss,
+    "railing": paint_railing,
+    "outline": paint_outline,
+    "bricks": paint_bricks,
+    "web": paint_web,
+    "cracked ground": paint_cracked_ground,
 }
 
 NEGATIVE_KINDS: dict[str, float] = {
@@ -265,10 +429,32 @@ NEGATIVE_KINDS: dict[str, float] = {
 }
 """Share of each kind."""
 
+STRUCTURE_KINDS: dict[str, float] = {
+    "truss": 0.2,
+    "railing": 0.16,
+    "outline": 0.3,
+    "bricks": 0.14,
+    "web": 0.08,
+    "cracked ground": 0.12,
+}
+"""Share of each among the plain structures that the first weights took for scratches. Apart from
+the others, so that samples drawn without them stay what they were (``benchmarks.detection``)."""
 
-def paint_negative(canvas: Canvas, fonts: Sequence[Font], kind: str | None = None) -> str:
-    """Put one hard negative into a scene; returns which."""
-    kind = kind or pick(canvas.rng, NEGATIVE_KINDS)
+
+def paint_negative(
+    canvas: Canvas, fonts: Sequence[Font], kind: str | None = None, structures: float = 0.0
+) -> str:
+    """Put one hard negative into a scene; returns which.
+
+    Args:
+        canvas: the scene.
+        fonts: for signs and cloth.
+        kind: of ``NEGATIVE_KINDS`` or ``STRUCTURE_KINDS``; None draws one.
+        structures: how often it is drawn of ``STRUCTURE_KINDS``.
+    """
+    if kind is None:
+        structure = structures > 0 and canvas.rng.random() < structures
+        kind = pick(canvas.rng, STRUCTURE_KINDS if structure else NEGATIVE_KINDS)
     if kind == "sign":
         paint_sign(canvas, fonts)
     elif kind == "cloth":

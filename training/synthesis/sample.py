@@ -45,6 +45,8 @@ class SynthesisConfig:
     as it is must be recognised as sound before any other."""
     negative: float = 0.3
     """Share of samples, clean or damaged, with a hard negative; half of the clean ones get one."""
+    structures: float = 0.0
+    """Share of hard negatives that are ``negatives.STRUCTURE_KINDS``: trusses, outlines, bricks."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,7 @@ def synthesise(
     else:
         negative = rng.random() < config.negative
     if negative:
-        painted.append("-" + paint_negative(canvas, library.fonts))
+        painted.append("-" + paint_negative(canvas, library.fonts, structures=config.structures))
     if not untouched:
         canvas.image = age(canvas.image, rng)
     for name in rng.permutation(list(classes)).tolist() if classes else []:
