@@ -36,6 +36,7 @@ _BRUSH_PX: Final = 16
 """Largest radius dilated with a brush; above it the distance transform is faster (a guess)."""
 MAX_DETECTED_SHARE: Final = 0.25
 """Share of a page above which a detected mask is repaired only when the user insists."""
+_HERE: Final = Path()
 LARGE_MASK_SHARE: Final = 0.5
 """Share of a page above which a mask that a user gives wants a look: inverted ones are common."""
 _MASK_SUFFIXES: Final = (".png", *(end for end in PICTURE_SUFFIXES if end != ".png"))
@@ -66,17 +67,29 @@ class MaskFinder:
         if is_missing:
             raise UsageError(f"--mask {path}: no such file or folder.")
 
-    def find_mask(self, source: Source) -> Path | None:
+    def find_mask(self, source: Source, tree: Path = _HERE) -> Path | None:
         """Return the mask file of a picture, or None.
 
         For ``sub/a.jpg`` the folder is searched for ``sub/a.jpg.png``, then ``sub/a.png``, then
         ``sub/a_mask.png``, each with any picture suffix, PNG first; upper and lower case and the
         encoding of accents do not matter. In the picture's own folder ``a.png`` is no mask of
         ``a.jpg``: it may be a photograph too.
+
+        Args:
+            source: the picture.
+            tree: where in the folder of masks those of the picture's input may have a tree of
+                their own; it is searched first.
         """
         if not self._is_folder:
             return self._path
-        folder = self._enter(source.relative.parent)
+        for inner in dict.fromkeys((tree / source.relative.parent, source.relative.parent)):
+            mask = self._find_inside(inner, source)
+            if mask is not None:
+                return mask
+        return None
+
+    def _find_inside(self, inner: Path, source: Source) -> Path | None:
+        folder = self._enter(inner)
         if folder is None:
             return None
         listing = self._list(folder)
@@ -88,10 +101,11 @@ class MaskFinder:
                     return mask
         return None
 
-    def describe_search(self, source: Source) -> str:
+    def describe_search(self, source: Source, tree: Path = _HERE) -> str:
         """Return a sentence that says where :meth:`find_mask` looked, for a picture without."""
         first, *more = (f"{stem}.png" for stem in self._stems(source, own_folder=False))
-        where = self._path / source.relative.parent
+        places = dict.fromkeys(self._path / one / source.relative.parent for one in (tree, _HERE))
+        where = " or ".join(str(place) for place in places)
         return f"no mask in {where}: looked for {first}, then {', then '.join(more)}"
 
     @staticmethod

@@ -149,8 +149,9 @@ class _Places:
             output, backup = source.path, output
         if finder is None:
             return Job(source, output, run_folder, None, "no mask was given", to, backup)
-        mask = finder.find_mask(source)
-        problem = "" if mask is not None else finder.describe_search(source)
+        tree = self._name_tree(source.folder)
+        mask = finder.find_mask(source, tree)
+        problem = "" if mask is not None else finder.describe_search(source, tree)
         return Job(source, output, run_folder, mask, problem, to, backup)
 
     def _place(self, source: Source) -> tuple[Path, Path | None, str | None]:
@@ -171,12 +172,18 @@ class _Places:
 
     def _choose_root(self, folder: Path) -> tuple[Path, Path]:
         """Return the output folder for a folder, and the place of its tree in there."""
-        named = folder if is_remote(folder) or folder.name not in ("", "..") else folder.resolve()
         if self._output is None:
             if is_remote(folder) and len(folder.parts) <= 2:
                 raise UsageError(f"{folder}: a whole bucket needs -o, to say where outputs go.")
+            named = _resolve_name(folder)
             return named.with_name(named.name + self._ending), Path()
-        return self._output, Path(named.name) if len(self._folders) > 1 else Path()
+        return self._output, self._name_tree(folder)
+
+    def _name_tree(self, folder: Path | None) -> Path:
+        """Return where an input folder's tree lies in what several share: outputs, masks."""
+        if folder is None or len(self._folders) < 2:
+            return Path()
+        return Path(_resolve_name(folder).name)
 
     def _choose_format(self, source: Source, output: Path) -> str | None:
         """Return what ``-o b.png`` means for an input that is no PNG."""
@@ -192,6 +199,11 @@ class _Places:
             f"-o {output}: expected a name for {source.format}, or for a format that --to writes "
             f"({', '.join(CONVERSIONS)})."
         )
+
+
+def _resolve_name(folder: Path) -> Path:
+    """Return a folder under a name of its own, even if it is given as ``.`` or ``..``."""
+    return folder if is_remote(folder) or folder.name not in ("", "..") else folder.resolve()
 
 
 def _check_output(paths: Sequence[Path], output: Path | None) -> None:

@@ -174,6 +174,22 @@ def test_one_mask_file_inside_the_input_is_no_input(here):
     assert [job.source.path.name for job in plan("photos", mask="photos/m.png").jobs] == ["a.png"]
 
 
+def test_of_several_folders_each_may_have_a_tree_of_masks(here):
+    touch("album/a.png", "scans/a.png", "scans/b.png")
+    touch("masks/album/a.png.png", "masks/scans/a.png.png", "masks/b.png.png")
+    jobs = plan("album", "scans", mask="masks").jobs
+    assert [str(job.mask) for job in jobs] == [
+        "masks/album/a.png.png",
+        "masks/scans/a.png.png",
+        "masks/b.png.png",
+    ]
+    (job,) = plan("album", mask="masks").jobs
+    assert job.mask is None
+    Path("masks/scans/a.png.png").unlink()
+    missing = plan("album", "scans", mask="masks").jobs[1].mask_problem
+    assert missing.startswith("no mask in masks/scans or masks: looked for a.png.png")
+
+
 # Refusals
 
 
