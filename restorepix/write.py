@@ -159,8 +159,8 @@ def refuse_existing(output: Path) -> None:
     """Raise OutputExistsError when there is anything under the name of an output."""
     if is_taken(output):
         raise OutputExistsError(
-            f"{output}: the output is there already and not from this content, mask, options and "
-            "weights. Pass --overwrite to replace it, or choose another -o."
+            f"{output}: there is a file already, and no journal says that a run made it as it is. "
+            "Pass --overwrite to replace it, or choose another -o."
         )
 
 
