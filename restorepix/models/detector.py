@@ -98,15 +98,20 @@ def count_parameters(module: nn.Module) -> int:
 
 
 def predict(detector: nn.Module, image: Tensor) -> Tensor:
-    """Class probabilities of pictures of any size.
+    """Class probabilities of pictures of any size: the sigmoid of ``answer``."""
+    return torch.sigmoid(answer(detector, image))
+
+
+def answer(detector: nn.Module, image: Tensor) -> Tensor:
+    """Logits of each class for pictures of any size.
 
     Args:
         detector: called with (B, 3, H', W'), H' and W' multiples of 16, at least 32.
         image: (B, 3, H, W) float in [-1, 1].
 
     Returns:
-        (B, outputs, H, W) float32 in [0, 1]: independent probabilities. The picture's border is
-        continued by mirroring, so that padding draws no line there.
+        (B, outputs, H, W) float32. The picture's border is continued by mirroring, so that padding
+        draws no line there.
     """
     height, width = image.shape[-2:]
     pad_bottom = max(32, -(-height // 16) * 16) - height
@@ -115,7 +120,7 @@ def predict(detector: nn.Module, image: Tensor) -> Tensor:
         rows = _mirror(height, height + pad_bottom, image.device)
         columns = _mirror(width, width + pad_right, image.device)
         image = image[..., rows[:, None], columns]
-    return torch.sigmoid(detector(image).float())[..., :height, :width]
+    return detector(image).float()[..., :height, :width]
 
 
 def _mirror(length: int, to_length: int, device: torch.device) -> Tensor:
