@@ -14,9 +14,10 @@ What is not byte for byte the original, besides the coding:
 
 - Thumbnails and previews, which show the damage (:mod:`restorepix.formats.thumbnails`).
 - The index of a multi-picture file (gain maps) follows its pictures to where they are.
-- Restart intervals and arithmetic coding depend on the library's age, see
-  :mod:`restorepix.formats.turbojpeg`. The scan script of a progressive file is the library's, and
-  a baseline file's separate scans become one.
+- Restart intervals of progressive files and arithmetic coding depend on the library's age, see
+  :mod:`restorepix.formats.turbojpeg`; baseline files keep the former with any
+  (:mod:`restorepix.formats.jpeg_intervals`). The scan script of a progressive file is the
+  library's, and a baseline file's separate scans become one.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ from restorepix.formats.exif import (
     read_orientation,
     undo_orientation,
 )
+from restorepix.formats.jpeg_intervals import replace_intervals
 from restorepix.formats.jpeg_segments import (
     Coded,
     Frame,
@@ -59,6 +61,7 @@ from restorepix.formats.turbojpeg import (
     Coding,
     LibraryMissingError,
     decode_pixels,
+    keeps_restart_markers,
     read_coefficients,
     rewrite_coefficients,
 )
@@ -188,8 +191,51 @@ def write_jpeg(
         patch.apply(component, row, blocks)
 
     with _explain(name):
+        if file.restart_interval and not keeps_restart_markers():
+            spliced = _replace_intervals(data, file, touched, patch, original)
+            if spliced is not None:
+                return Encoded(spliced, "coefficients", original)
         coded = rewrite_coefficients(data, visit, coding)
     return Encoded(_assemble(data, file, coded, name), "coefficients", original)
+
+
+def _replace_intervals(
+    data: bytes,
+    file: JpegFile,
+    touched: list[BoolMask],
+    patch: _Patch,
+    original: tuple[Coefficients, ...],
+) -> bytes | None:
+    """Return the new file with its restart intervals, or None where that cannot be done here.
+
+    Args:
+        data: the whole file.
+        file: the same, taken apart.
+        touched: which blocks of each component get new coefficients.
+        patch: gives them.
+        original: takes the file's coefficients.
+    """
+    new: dict[tuple[int, int], Coefficients] = {}
+
+    def visit(component: int, row: int, blocks: Coefficients) -> None:
+        original[component][row] = blocks
+        patch.apply(component, row, blocks)
+        if touched[component][row].any():
+            new[component, row] = blocks.copy()
+
+    read_coefficients(data, visit)
+    coded = replace_intervals(
+        data, file, touched, lambda *place: new.get(place, original[place[0]][place[1]])
+    )
+    if coded is None:
+        return None
+    end = 2 + sum(len(segment.raw) for segment in file.segments) + len(coded) + 2
+    parts = [data[:2]]
+    at = 2
+    for segment in file.segments:
+        parts.append(relocate_pictures(segment, at, file.end, end).raw)
+        at += len(segment.raw)
+    return b"".join([*parts, coded, data[file.end - 2 :]])
 
 
 def hash_jpeg(data: bytes, masks: Sequence[BoolMask | None], name: str) -> str:

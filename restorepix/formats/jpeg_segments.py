@@ -44,7 +44,7 @@ _MAX_SCANS = 500
 """Each scan of a progressive file visits every block again, even one of a few bytes; the limit is
 that of libjpeg-turbo's own fuzzers."""
 
-_ZIGZAG = np.array(
+ZIGZAG = np.array(
     [
         *(0, 1, 8, 16, 9, 2, 3, 10, 17, 24, 32, 25, 18, 11, 4, 5),
         *(12, 19, 26, 33, 40, 48, 41, 34, 27, 20, 13, 6, 7, 14, 21, 28),
@@ -317,7 +317,7 @@ def _split_tables(segment: Segment, name: str) -> list[tuple[int, npt.NDArray[np
         if wide > 1 or slot > 3 or values.size != 64 or not values.all():
             raise UnreadableError(f"{name}: bad quantisation table at byte {segment.start}.")
         table = np.empty(64, np.int32)
-        table[_ZIGZAG] = values
+        table[ZIGZAG] = values
         tables.append((slot, table.reshape(8, 8)))
         at += 1 + 64 * (wide + 1)
     return tables

@@ -75,6 +75,8 @@ def strip_metadata(data: bytes, name: str) -> bytes:
             stripped = _strip_heif(data, name)
         case "bmp":
             return data  # holds none
+        case "raw" | "psd" | "jxl" | None:
+            return data  # refused, with the reason, where it is decoded
         case found:
             raise UnsupportedError(
                 f"{name}: --strip does not know the metadata of {found} files. "

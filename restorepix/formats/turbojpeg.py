@@ -145,6 +145,15 @@ def decode_pixels(data: bytes, height: int, width: int, channels: int) -> UInt8:
     return pixels
 
 
+def keeps_restart_markers() -> bool:
+    """Return whether :func:`rewrite_coefficients` heeds ``Coding.restart_interval``.
+
+    Raises:
+        LibraryMissingError: libjpeg-turbo is not installed.
+    """
+    return hasattr(_load_library(), "tj3SetICCProfile")
+
+
 def read_coefficients(data: bytes, visit: Visitor) -> None:
     """Show every coefficient of a JPEG to ``visit``, in order of component and block row.
 
