@@ -19,6 +19,8 @@ from restorepix.stores.place import is_remote
 from restorepix.stores.store import check_contact
 from restorepix.write import is_taken
 
+OUTPUT_ENDING = "-restored"
+"""What the names of outputs beside their inputs end with, of folders and of files."""
 _SPARE_BYTES = 16 * 1024 * 1024
 """Room left on a disk after all outputs; a guess that covers the journal and folders."""
 
@@ -57,6 +59,8 @@ class Plan:
     """Files in folders that are no pictures."""
     masks: tuple[Path, ...] = ()
     """Pictures in folders that are left out because they are the mask of another."""
+    copies: tuple[Path, ...] = ()
+    """Pictures in folders that are left out because they are named as the output of another."""
 
 
 def build_plan(
@@ -94,14 +98,15 @@ def build_plan(
     if mask is not None and _is_apart(mask, paths):
         never.append(mask)
     found = find_inputs(paths, walk, never=never)
-    jobs, masks = _drop_masks([places.build_job(source, finder) for source in found.sources])
+    sources, copies = _drop_copies(found.sources)
+    jobs, masks = _drop_masks([places.build_job(source, finder) for source in sources])
     for folder in {job.run_folder for job in jobs if is_remote(job.run_folder)}:
         assert folder is not None
         check_contact(folder)
     _refuse_originals(jobs, found)
     _refuse_collisions(jobs)
     _refuse_full_disks(jobs)
-    return Plan(tuple(jobs), found.ignored, tuple(masks))
+    return Plan(tuple(jobs), found.ignored, tuple(masks), tuple(copies))
 
 
 def change_suffix(name: str, to: str | None, found: str | None) -> str:
@@ -126,7 +131,7 @@ class _Places:
     def __init__(self, paths: Sequence[Path], output: Path | None, options: RestoreOptions) -> None:
         self._in_place = options.in_place
         self._output = options.backup if options.in_place else output
-        self._ending = BACKUP_ENDING if options.in_place else "-restored"
+        self._ending = BACKUP_ENDING if options.in_place else OUTPUT_ENDING
         self._to = options.to
         self._folders = {path for path in paths if is_folder(path)}
         self._names_file = (
@@ -166,7 +171,9 @@ class _Places:
             return root / inside.as_posix(), root, to
         if self._output is None:
             stem, dot, suffix = name.rpartition(".")
-            restored = f"{stem}-restored.{suffix}" if dot and stem else f"{name}-restored"
+            restored = f"{name}{OUTPUT_ENDING}"
+            if dot and stem:
+                restored = f"{stem}{OUTPUT_ENDING}.{suffix}"
             return source.path.with_name(restored), None, to
         return self._output / name, self._output, to
 
@@ -258,6 +265,25 @@ def _is_file_name(path: Path, output: Path) -> bool:
 def _is_apart(mask: Path, paths: Iterable[Path]) -> bool:
     """Return whether the masks may be left out of a walk: not an input's own folder."""
     return all(_fold_folder(path) != _fold_folder(mask) for path in paths)
+
+
+def _drop_copies(sources: Sequence[Source]) -> tuple[list[Source], list[Path]]:
+    """Part inputs from pictures below folders that a run on single files left beside them.
+
+    ``a-restored.png`` is one where ``a`` with any suffix is an input too; named outright, it is
+    an input like any other.
+    """
+    originals = {_fold_file(source.path.with_suffix("")) for source in sources}
+    kept: list[Source] = []
+    copies: list[Path] = []
+    for source in sources:
+        stem = source.path.stem.removesuffix(OUTPUT_ENDING)
+        is_copy = source.folder is not None and stem not in ("", source.path.stem)
+        if is_copy and _fold_file(source.path.with_name(stem)) in originals:
+            copies.append(source.path)
+        else:
+            kept.append(source)
+    return kept, copies
 
 
 def _drop_masks(jobs: list[Job]) -> tuple[list[Job], list[Path]]:

@@ -169,6 +169,29 @@ def test_a_folder_of_masks_inside_the_input_is_not_walked(here):
     }
 
 
+def test_what_single_files_left_beside_them_is_no_input(here):
+    touch("photos/a.png", "photos/a-restored.png", "photos/B-RESTORED.png", "photos/sub/c.v2.png")
+    touch("photos/sub/c.v2-restored.png", "photos/d-restored.png", "photos/-restored.png")
+    (output,) = list_outputs(plan("photos/sub/c.v2.png")).values()
+    assert output == "photos/sub/c.v2-restored.png"
+    made = plan("photos")
+    assert [str(path) for path in made.copies] == [
+        "photos/a-restored.png",
+        "photos/sub/c.v2-restored.png",
+    ]
+    assert set(list_outputs(made)) == {
+        "photos/a.png",
+        "photos/B-RESTORED.png",
+        "photos/d-restored.png",
+        "photos/-restored.png",
+        "photos/sub/c.v2.png",
+    }
+    write_picture(Path("photos/e.jpg"), draw_photo(8, 8))
+    touch("photos/e-restored.png")
+    assert Path("photos/e-restored.png") in plan("photos").copies
+    assert list_outputs(plan("photos/a-restored.png"))
+
+
 def test_one_mask_file_inside_the_input_is_no_input(here):
     touch("photos/a.png", "photos/m.png")
     assert [job.source.path.name for job in plan("photos", mask="photos/m.png").jobs] == ["a.png"]

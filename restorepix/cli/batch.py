@@ -57,6 +57,8 @@ def say_ignored(plan: Plan, talk: Talk) -> None:
 
     if plan.masks:
         talk.say(f"masks among the pictures, not restored: {len(plan.masks)}")
+    if plan.copies:
+        talk.say(f"restored copies beside their originals, left out: {len(plan.copies)}")
     if plan.ignored:
         talk.say(f"files that are no pictures, passed over: {len(plan.ignored)}")
     for path in plan.ignored:
