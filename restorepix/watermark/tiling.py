@@ -78,7 +78,7 @@ class Tiling(NamedTuple):
     """Share of the tiles that carry the overlay."""
 
 
-class _Lattice(NamedTuple):
+class Lattice(NamedTuple):
     """Two steps, (rows, columns) in pixels, that lead from tile to tile."""
 
     first: npt.NDArray[np.float64]
@@ -121,7 +121,7 @@ def find_tiling(photo: Floats) -> Tiling:
     origin, support = _choose_origin(photo, lattice)
     if support is None:
         return Tiling(None)
-    stack = _cut_tiles(photo, lattice, origin)
+    stack = cut_tiles(photo, lattice, origin)
     if len(stack) < LEAST_TILES:
         return Tiling(None, f"only {len(stack)} whole tiles show")
     overlay = estimate_overlay(stack, support)
@@ -129,7 +129,7 @@ def find_tiling(photo: Floats) -> Tiling:
     if np.count_nonzero(covered) < 24:
         return Tiling(None)
     layers = np.dstack([overlay.alpha, overlay.color * overlay.alpha[..., None]])
-    placed = _lay_out(layers, lattice, origin, size)
+    placed = lay_out(layers, lattice, origin, size)
     if _is_connected(placed[..., 0] > _HALF * overlay.alpha.max(), lattice):
         return Tiling(None, "what repeats runs on from tile to tile, as walls and fabrics do")
     doubt, carrying = _doubt(stack, overlay)
@@ -165,7 +165,7 @@ def _doubt(stack: Floats, overlay: Overlay) -> tuple[str, float]:
     return "", carrying
 
 
-def _find_lattice(photo: Floats) -> _Lattice | None:
+def _find_lattice(photo: Floats) -> Lattice | None:
     """Return the lattice on which a photograph's gradients repeat, or None where none is sure."""
     factor = min(1.0, _LOOK_PX / max(photo.shape[:2]))
     luma = (photo @ LUMA).astype(np.float32)
@@ -201,7 +201,7 @@ def _find_lattice(photo: Floats) -> _Lattice | None:
     matrix = _shorten(_refine(score, *_shorten(np.stack([first, second], axis=1)).T)) / factor
     share = float(np.mean([alike[rows + round(v[0]), columns + round(v[1])]
                            for v in (first, second)]))  # fmt: skip
-    return _Lattice(matrix[:, 0], matrix[:, 1], share)
+    return Lattice(matrix[:, 0], matrix[:, 1], share)
 
 
 def _autocorrelate(plane: Floats) -> Floats:
@@ -298,18 +298,18 @@ def _shorten(matrix: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 
 def _choose_origin(
-    photo: Floats, lattice: _Lattice
+    photo: Floats, lattice: Lattice
 ) -> tuple[npt.NDArray[np.float64], BoolMask | None]:
     """Return a tile's middle, so that tiles cut through no mark, and its marks' region."""
     start = np.zeros(2)
-    stack = _cut_tiles(photo, lattice, start)
+    stack = cut_tiles(photo, lattice, start)
     if len(stack) < LEAST_TILES:
         return start, None
     outline = find_agreement(stack)
     if not outline.any() or outline.mean() > _MOST_SHARE:
         return start, None
     shape = lattice.bounds()
-    whole = _lay_out(outline.astype(np.float32), lattice, start,
+    whole = lay_out(outline.astype(np.float32), lattice, start,
                      (3 * shape[0], 3 * shape[1])) > 0.5  # fmt: skip
     marked = grow(fill_outline(whole, 3), 2)
     rim = _find_rim(lattice)
@@ -324,13 +324,13 @@ def _choose_origin(
                 middle = (row + shape[0] // 2, column + shape[1] // 2)
                 best = (cut, np.array(middle, np.float64))
     origin = best[1]
-    again = _cut_tiles(photo, lattice, origin)
+    again = cut_tiles(photo, lattice, origin)
     if len(again) < LEAST_TILES:
         return start, None
     return origin, fill_outline(find_agreement(again), 3)
 
 
-def _cut_tiles(photo: Floats, lattice: _Lattice, origin: npt.NDArray[np.float64]) -> Floats:
+def cut_tiles(photo: Floats, lattice: Lattice, origin: npt.NDArray[np.float64]) -> Floats:
     """Return (K, h, w, 3) the boxes of the whole tiles of a photograph."""
     height, width = lattice.bounds()
     tiles: list[Floats] = []
@@ -356,7 +356,7 @@ def _cut_tiles(photo: Floats, lattice: _Lattice, origin: npt.NDArray[np.float64]
 
 
 def _list_places(
-    lattice: _Lattice, origin: npt.NDArray[np.float64], size: Size
+    lattice: Lattice, origin: npt.NDArray[np.float64], size: Size
 ) -> list[npt.NDArray[np.float64]]:
     inverse = np.linalg.inv(lattice.matrix())
     corners = np.array([(0, 0), (0, size[1]), (size[0], 0), size], np.float64)
@@ -369,9 +369,7 @@ def _list_places(
     ]
 
 
-def _lay_out(
-    tile: Floats, lattice: _Lattice, origin: npt.NDArray[np.float64], size: Size
-) -> Floats:
+def lay_out(tile: Floats, lattice: Lattice, origin: npt.NDArray[np.float64], size: Size) -> Floats:
     """Return what is known of one tile's box laid over a whole photograph."""
     height, width = lattice.bounds()
     laid: list[Floats] = []
@@ -384,7 +382,7 @@ def _lay_out(
     return np.concatenate(laid)
 
 
-def _find_nearest(y: Floats, x: Floats, lattice: _Lattice) -> tuple[Floats, Floats]:
+def _find_nearest(y: Floats, x: Floats, lattice: Lattice) -> tuple[Floats, Floats]:
     """Return rows and columns relative to the nearest point of a lattice of shortest steps."""
     matrix = lattice.matrix()
     inverse = np.linalg.inv(matrix)
@@ -400,7 +398,7 @@ def _find_nearest(y: Floats, x: Floats, lattice: _Lattice) -> tuple[Floats, Floa
     return best_y.astype(np.float32), best_x.astype(np.float32)
 
 
-def _find_rim(lattice: _Lattice) -> BoolMask:
+def _find_rim(lattice: Lattice) -> BoolMask:
     """Return the pixels of a tile's box at which the tile ends."""
     height, width = lattice.bounds()
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
@@ -410,7 +408,7 @@ def _find_rim(lattice: _Lattice) -> BoolMask:
     return grow_square(inside, 1) & ~inside
 
 
-def _is_connected(marks: BoolMask, lattice: _Lattice) -> bool:
+def _is_connected(marks: BoolMask, lattice: Lattice) -> bool:
     """Return whether marks run on from tile to tile instead of being islands."""
     height, width = lattice.bounds()
     count, labels = label(marks)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
+from PIL import Image, ImageDraw, ImageFont
 
-from restorepix.watermark.tiling import find_tiling
+from restorepix.watermark.tiling import Lattice, cut_tiles, find_tiling, lay_out
 from restorepix.watermark.unblending import unblend
 from tests.watermark.conftest import TILED_HEIGHT as HEIGHT
 from tests.watermark.conftest import TILED_WIDTH as WIDTH
@@ -22,7 +23,7 @@ def photo():
     )
 
 
-@pytest.mark.parametrize(("angle", "stagger"), [(0, 0), (0, 45), (30, 0)])
+@pytest.mark.parametrize(("angle", "stagger"), [(0, 0), (0, 45), (30, 0), (-38, 45)])
 def test_a_tiled_watermark_is_taken_off_a_single_photograph(photo, angle, stagger):
     alpha = draw_tiles(0.5, angle=angle, stagger=stagger)
     a = alpha[..., None]
@@ -33,6 +34,38 @@ def test_a_tiled_watermark_is_taken_off_a_single_photograph(photo, angle, stagge
     before = np.square(given - photo)[covered].mean()
     clean = np.clip(unblend(given, tiling.overlay), 0, 1)
     assert np.square(clean - photo)[covered].mean() < before / 10
+
+
+def test_marks_that_nearly_touch_are_islands_still(photo):
+    side = 1320
+    word = Image.new("L", (180, 44))
+    ImageDraw.Draw(word).text((2, 2), "PROOF", 255, ImageFont.load_default(40))
+    word = word.rotate(38, Image.Resampling.BICUBIC, expand=True)
+    layer = Image.new("L", (side, side))
+    for number, top in enumerate(range(0, side, 148)):
+        for left in range(-86 * (number % 2), side, 172):
+            layer.paste(word, (left, top))
+    small = layer.resize((side // 2, side // 2), Image.Resampling.BOX)
+    alpha = np.asarray(small, np.float32)[:HEIGHT, :WIDTH, None] / 255 * np.float32(0.35)
+    given = np.rint(255 * (photo * (1 - alpha) + alpha)).astype(np.float32) / 255
+    tiling = find_tiling(given)
+    assert tiling.overlay is not None, tiling.doubt
+    covered = alpha[..., 0] > 0.02
+    clean = np.clip(unblend(given, tiling.overlay), 0, 1)
+    after = np.square(clean - photo)[covered].mean()
+    assert after < np.square(given - photo)[covered].mean() / 4
+
+
+def test_a_photograph_is_laid_out_from_one_tile_at_steps_that_are_no_whole_pixels():
+    y, x = np.mgrid[0:90, 0:120].astype(np.float32)
+    lattice = Lattice(np.array([17.3, 10.1]), np.array([-12.4, 21.6]), 0.0)
+    waves = np.linalg.inv(lattice.matrix()) * 2 * np.pi
+    plane = np.cos(waves[0, 0] * y + waves[0, 1] * x) + np.cos(waves[1, 0] * y + waves[1, 1] * x)
+    origin = np.array([40.2, 50.7])
+    tiles = cut_tiles(np.dstack([plane] * 3).astype(np.float32), lattice, origin)
+    assert len(tiles) >= 4
+    whole = lay_out(tiles.mean(axis=0)[..., 0], lattice, origin, (90, 120))
+    assert np.abs(whole - plane)[8:-8, 8:-8].max() < 0.05
 
 
 @pytest.mark.parametrize("name", ["brick", "grass", "gravel", "page", "checkerboard"])
