@@ -228,11 +228,13 @@ def test_quiet_prints_failures_only(here, flat):
 
 def test_files_that_claim_to_be_pictures_are_named(here, flat):
     Path("photos/broken.jpg").write_bytes(b"")
+    Path("photos/gone.jpg").symlink_to("nowhere.jpg")
     Path("photos/notes.txt").write_text("hello")
     Path("photos/.DS_Store").write_bytes(b"\0\0\0\1Bud1")
     result = call("fix", "photos", "-m", "masks")
     assert result.exit_code == 0
-    assert "no pictures, passed over: 2" in result.stderr
+    assert "no pictures, passed over: 3" in result.stderr
+    assert "photos/gone.jpg (named like a picture, but it leads nowhere)" in result.stderr
     assert "photos/broken.jpg (named like a picture" in result.stderr
     assert "notes.txt" not in result.stderr
     result = call("fix", "photos", "-m", "masks", "-v")
@@ -336,7 +338,7 @@ def test_options_arrive(here, flat, monkeypatch):
     arguments = (
         "fix photos -m masks -o out --dilate 3 --to png --accept-reencode --overwrite "
         "--no-preserve-times --max-mpixels 7.5 --device cuda:1 --weights w.safetensors "
-        "--grain off --jobs 1 --threads 2 --timeout 9 --retry-failed --include *.png --exclude sub "
+        "--texture off --grain off --jobs 1 --threads 2 --timeout 9 --retry-failed --include *.png --exclude sub "
         "--follow-links"
     )
     result = call(*arguments.split())
@@ -351,6 +353,7 @@ def test_options_arrive(here, flat, monkeypatch):
             max_mpixels=7.5,
             device="cuda:1",
             weights=Path("w.safetensors"),
+            texture="off",
             grain="off",
             jobs=1,
             threads=2,
@@ -471,9 +474,16 @@ def test_verify(here, flat):
     assert result.exit_code == 1
     assert result.stdout == ""
     assert "b.png" in result.stderr
+    assert "--mask" not in result.stderr
+    result = call("verify", "photos/a.png", "b.png")
+    assert result.exit_code == 1
+    assert "Pass --mask" in result.stderr
     result = call("verify", "photos/a.png", "gone.png")
     assert result.exit_code == 1
     assert "gone.png: cannot be opened" in result.stderr
+    result = call("verify", "photos", "gone")
+    assert result.exit_code == 2
+    assert "gone: no such file or folder" in result.stderr
 
 
 # Real processes
@@ -587,6 +597,7 @@ def test_in_place_and_back_through_the_command_line(here, flat):
     assert "--force" in refused.stderr
     assert call("undo", "photos", "--force").exit_code == 0
     assert all((here / name).read_bytes() == data for name, data in before.items())
+    assert "2 back already" in call("undo", "photos").stderr
     assert call("undo", "masks").exit_code == 2
 
 
