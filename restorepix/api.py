@@ -52,6 +52,7 @@ class Restorer:
         weights: str | Path | None = None,
         threads: int | None = None,
         download: bool = True,
+        texture: str = "auto",
         grain: str = "auto",
     ) -> None:
         """Check the weights and the device; the network itself loads with the first hole.
@@ -63,6 +64,8 @@ class Restorer:
                 None for the bundled weights.
             threads: windows that a CPU works on at a time; None for one.
             download: fetch a named model that is not on this machine.
+            texture: ``auto`` gives wide repairs the fine structure of their surround, as far as
+                the network's answer lacks it; ``off`` leaves them smooth.
             grain: ``auto`` gives repaired pixels the grain of their surround, where it has any;
                 ``off`` leaves them smooth.
 
@@ -78,6 +81,7 @@ class Restorer:
             weights=None if weights is None else Path(weights),
             threads=threads,
             download=download,
+            texture=texture,
             grain=grain,
         )
         self._network = load_network(options)

@@ -24,7 +24,7 @@ Pictures are (h, w, 3) float32 RGB in [0, 1], the network's range. Masks: True =
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Final, NamedTuple
@@ -34,12 +34,10 @@ import numpy as np
 import numpy.typing as npt
 
 from restorepix.photo import BoolMask
+from restorepix.surround import Patches, ReadRgb, Repaired, Rgb
 from restorepix.tiles import Box
 
-Rgb = npt.NDArray[np.float32]
 Floats = npt.NDArray[np.float64]
-ReadRgb = Callable[[Box], Rgb]
-Patches = Sequence[tuple[Box, Rgb]]
 
 BLOCK_PX: Final = 16
 """Side of the blocks that grain is measured in: grain of 4 px still varies often within one."""
@@ -197,7 +195,7 @@ def add_grain(read: ReadRgb, mask: BoolMask, patches: Patches) -> list[tuple[Box
     pooled = fit_grain(_join(pool))
     everywhere = pooled if isinstance(pooled, Grain) else None
     answers: list[tuple[Box, Rgb]] = []
-    places = np.array([box for box, _ in patches])
+    picture = Repaired(read, mask, patches)
     key: int | None = None
     for (box, rgb), own in zip(patches, found, strict=True):
         grain = everywhere if own is None else own
@@ -206,13 +204,9 @@ def add_grain(read: ReadRgb, mask: BoolMask, patches: Patches) -> list[tuple[Box
             continue
         if key is None:
             key = _hash_surround(read, mask, patches[0][0])
-        area = box.grow(_CONTEXT_PX).intersect(Box(0, 0, *mask.shape))
-        assert area is not None, "a patch lies inside its picture"
-        repaired = np.nan_to_num(read(area)).astype(np.float32)
-        for other in _find_touching(places, area):
-            _paste(repaired, area, *patches[other], mask)
+        area = picture.grow(box, _CONTEXT_PX)
         hole = mask[area.slices()]
-        grown = _fill_up(repaired, hole, area, grain, key)
+        grown = _fill_up(picture.read(area), hole, area, grain, key)
         here = box.shift(-area.top, -area.left).slices()
         answers.append((box, np.where(hole[here][..., None], grown[here], rgb)))
     return answers
@@ -328,23 +322,6 @@ def draw_grain(grain: Grain, box: Box, key: int) -> Rgb:
 def find_fine(image: Rgb) -> Rgb:
     """Return what a (h, w, C) picture has beyond its blur by 1.5 px: the fine part."""
     return image - cv2.GaussianBlur(image, (7, 7), 1.5).reshape(image.shape)
-
-
-def _find_touching(places: npt.NDArray[np.intp], area: Box) -> list[int]:
-    """Return which of (N, 4) boxes share pixels with an area."""
-    top, left, height, width = places.T
-    touches = (top < area.bottom) & (top + height > area.top)
-    touches &= (left < area.right) & (left + width > area.left)
-    return np.flatnonzero(touches).tolist()
-
-
-def _paste(picture: Rgb, area: Box, box: Box, rgb: Rgb, mask: BoolMask) -> None:
-    """Write a patch's hole pixels into the picture of an area, in place."""
-    part = box.intersect(area)
-    assert part is not None
-    inside = mask[part.slices()]
-    here = part.shift(-area.top, -area.left).slices()
-    picture[here][inside] = rgb[part.shift(-box.top, -box.left).slices()][inside]
 
 
 def _fill_up(repaired: Rgb, hole: BoolMask, area: Box, grain: Grain, key: int) -> Rgb:

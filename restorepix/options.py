@@ -188,6 +188,9 @@ class RestoreOptions:
     """Fetch a model of the manifest that is not on this machine."""
     weights_repo: str | None = None
     """Hub repository to fetch it from, as OWNER/NAME or OWNER/NAME@REVISION."""
+    texture: str = "auto"
+    """``auto`` gives wide repairs the fine structure of their surround, as far as the network's
+    answer lacks it; ``off`` leaves them smooth."""
     grain: str = "auto"
     """``auto`` gives repaired pixels the grain of their surround, where it has any; ``off`` leaves
     them as smooth as the network paints them."""
@@ -218,8 +221,9 @@ class RestoreOptions:
             raise UsageError("--backup says where --in-place keeps originals: pass --in-place too.")
         if not self.max_mpixels > 0:
             raise UsageError(f"--max-mpixels: expected more than 0, found {self.max_mpixels:g}.")
-        if self.grain not in ("auto", "off"):
-            raise UsageError(f"--grain: expected auto or off, found {self.grain!r}.")
+        for name, value in (("--texture", self.texture), ("--grain", self.grain)):
+            if value not in ("auto", "off"):
+                raise UsageError(f"{name}: expected auto or off, found {value!r}.")
         _check_range("--threads", self.threads, 1, _MAX_JOBS)
         _check_range("--jobs", self.jobs, 1, _MAX_JOBS)
         _check_range("--timeout", self.timeout_s, 0.01, _MAX_TIMEOUT_S)
@@ -251,6 +255,7 @@ class RestoreOptions:
             "accept_reencode": self.accept_reencode,
             "strip": self.strip,
             "provenance": self.provenance,
+            "texture": self.texture,
             "grain": self.grain,
         }
         if self.force:  # younger than the first journals, which lack it

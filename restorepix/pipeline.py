@@ -344,9 +344,7 @@ def load_network(options: RestoreOptions) -> Network:
     weights = find_weights(options.weights, download=options.download, repo=options.weights_repo)
     if options.compile:
         _check_compilable(weights, devices)
-    inpainter = _LazyInpainter(
-        weights, devices[0], options.threads or 1, options.grain, is_compiled=options.compile
-    )
+    inpainter = _LazyInpainter(weights, devices[0], options)
     return Network(inpainter, ",".join(devices), weights.sha256)
 
 
@@ -378,14 +376,10 @@ def _check_compilable(weights: WeightsFile, devices: Sequence[str]) -> None:
 class _LazyInpainter:
     """An :class:`restorepix.inpaint.Inpainter` that is made when it is first asked."""
 
-    def __init__(
-        self, weights: WeightsFile, device: str, threads: int, grain: str, *, is_compiled: bool
-    ) -> None:
+    def __init__(self, weights: WeightsFile, device: str, options: RestoreOptions) -> None:
         self._weights = weights
-        self._is_compiled = is_compiled
-        self._grain = grain
         self._device = device
-        self._threads = threads
+        self._options = options
         self._lock = Lock()
         self._inpainter: Inpainting | None = None
 
@@ -397,11 +391,15 @@ class _LazyInpainter:
             if self._inpainter is None:
                 self._inpainter = self._load()
         patches = self._inpainter.inpaint(image, mask)
-        if self._grain == "off":
-            return patches
-        from restorepix.grain import add_grain
+        if self._options.texture != "off":
+            from restorepix.texture import add_texture
 
-        return add_grain(image, mask, patches)
+            patches = add_texture(image, mask, patches)
+        if self._options.grain != "off":
+            from restorepix.grain import add_grain
+
+            patches = add_grain(image, mask, patches)
+        return patches
 
     def _load(self) -> Inpainting:
         import torch
@@ -416,11 +414,11 @@ class _LazyInpainter:
             torch.set_num_threads(1)
         generator: torch.nn.Module = load_generator(self._weights, device)
         dtype = torch.float32 if self._weights.architecture.float32 else None
-        if self._is_compiled:
+        if self._options.compile:
             from restorepix.models.compiled import CompiledGenerator
 
             generator = CompiledGenerator(generator, device)
-        return Inpainter(generator, device, dtype=dtype, threads=self._threads)
+        return Inpainter(generator, device, dtype=dtype, threads=self._options.threads or 1)
 
 
 def choose_device(name: str) -> torch.device:
@@ -730,6 +728,12 @@ class _Turn:
                 data = self._read_input()
         overwrite = options.overwrite or (options.resume and self._is_ours())
         if not overwrite:
+            if self._ledger is None and self._is_ours():
+                raise OutputExistsError(
+                    f"{job.output}: an earlier run made it from another picture or mask, or with "
+                    "other options or weights. Pass --resume to make it again, or choose another "
+                    "-o."
+                )
             if self._ledger is None:
                 refuse_existing(job.output)
             elif self._is_replaced():

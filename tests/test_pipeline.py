@@ -126,6 +126,7 @@ def test_the_journal_tells_what_happened(photos, network):
         "accept_reencode": False,
         "strip": False,
         "provenance": True,
+        "texture": "auto",
         "grain": "auto",
     }
     assert first["input_sha256"] == hashlib.sha256((photos / "a.png").read_bytes()).hexdigest()

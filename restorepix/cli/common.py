@@ -299,6 +299,15 @@ WeightsRepo = Annotated[
         show_default=False,
     ),
 ]
+Texture = Annotated[
+    str,
+    typer.Option(
+        metavar="auto|off",
+        help="Give wide repairs the fine structure of the picture around them, where the network's "
+        "answer lacks it.",
+        rich_help_panel=NETWORK,
+    ),
+]
 Grain = Annotated[
     str,
     typer.Option(

@@ -21,6 +21,7 @@ from restorepix.cli.streams import write_line
 VALUES = {
     "--to": ("png", "jpg", "tiff", "webp"),
     "--device": ("auto", "cpu", "cuda", "mps"),
+    "--texture": ("auto", "off"),
     "--grain": ("auto", "off"),
 }
 """Values of options that take one of a few words."""

@@ -51,6 +51,7 @@ from restorepix.cli.common import (
     ShowAttention,
     Strip,
     Talk,
+    Texture,
     Threads,
     Timeout,
     To,
@@ -111,6 +112,7 @@ def fix(
     weights: Weights = DEFAULTS.weights,
     download: Download = DEFAULTS.download,
     weights_repo: WeightsRepo = DEFAULTS.weights_repo,
+    texture: Texture = DEFAULTS.texture,
     grain: Grain = DEFAULTS.grain,
     jobs: Jobs = DEFAULTS.jobs,
     threads: Threads = DEFAULTS.threads,
@@ -187,6 +189,7 @@ def fix(
             weights=weights,
             download=download,
             weights_repo=weights_repo,
+            texture=texture,
             grain=grain,
             show_attention=show_attention,
             jobs=jobs,
@@ -346,10 +349,13 @@ def _fetch(options: RestoreOptions, talk: Talk) -> None:
 
 def _fix_stdin(mask: Path | None, output: Path | None, options: RestoreOptions) -> None:
     from restorepix.inputs import is_folder
+    from restorepix.masks import MaskFinder
     from restorepix.pipeline import build_repair, restore_stream
 
     if mask is not None and is_folder(mask):
         raise UsageError(f"--mask {mask}: expected a file, because a picture on stdin has no name.")
+    if mask is not None:
+        MaskFinder(mask)  # refuses what is not there
     if output is not None and str(output) != STDIO:
         raise UsageError(f"-o {output}: a picture on stdin is written to stdout.")
     if sys.stdin.isatty():

@@ -249,6 +249,7 @@ class Reviewer:
             accept_reencode=bool(known.get("accept_reencode")),
             strip=bool(known.get("strip")),
             provenance=bool(known.get("provenance", True)),
+            texture="auto" if known.get("texture") == "auto" else "off",
             grain="off" if known.get("grain") == "off" else "auto",
             overwrite=True,
             in_place=self.run.in_place,
