@@ -338,7 +338,8 @@ def test_options_arrive(here, flat, monkeypatch):
     arguments = (
         "fix photos -m masks -o out --dilate 3 --to png --accept-reencode --overwrite "
         "--no-preserve-times --max-mpixels 7.5 --device cuda:1 --weights w.safetensors "
-        "--texture off --grain off --jobs 1 --threads 2 --timeout 9 --retry-failed --include *.png --exclude sub "
+        "--grain off --jobs 1 --threads 2 --timeout 9 --retry-failed "
+        "--include *.png --exclude sub "
         "--follow-links"
     )
     result = call(*arguments.split())
@@ -353,7 +354,6 @@ def test_options_arrive(here, flat, monkeypatch):
             max_mpixels=7.5,
             device="cuda:1",
             weights=Path("w.safetensors"),
-            texture="off",
             grain="off",
             jobs=1,
             threads=2,
