@@ -166,6 +166,7 @@ def test_no_mask_and_no_detector_is_refused(here, flat, monkeypatch):
         (["fix", "-", "photos", "-m", "masks"], "stdin"),
         (["fix", "-", "-m", "masks/a.png", "--json"], "--json"),
         (["fix", "-", "-m", "masks"], "expected a file"),
+        (["fix", "-", "-m", "gone.png"], "--mask gone.png: no such file"),
         (["fix", "-", "-m", "masks/a.png", "-o", "x.png"], "stdout"),
         (["fix", "photos", "-m", "masks", "--no-such-option"], "--no-such-option"),
         (["detect", "photos"], "detect"),
@@ -331,6 +332,19 @@ def test_again_skips_and_overwrite_restores_again(here, flat):
     assert flat.calls == 4
 
 
+def test_an_output_that_is_there_is_told_apart_by_who_made_it(here, flat):
+    call("fix", "photos", "-m", "masks", "-o", "out")
+    Path("out/sub/b.png").write_bytes(b"painted by hand")
+    refused = call("fix", "photos", "-m", "masks", "-o", "out", "--dilate", "1")
+    assert refused.exit_code == 1
+    assert "out/a.png: an earlier run made it" in refused.stderr
+    assert "Pass --resume" in refused.stderr
+    assert "out/sub/b.png: there is a file already" in refused.stderr
+    again = call("fix", "photos", "-m", "masks", "-o", "out", "--dilate", "1", "--resume")
+    assert "1 restored, 1 failed" in again.stderr
+    assert Path("out/sub/b.png").read_bytes() == b"painted by hand"
+
+
 def test_options_arrive(here, flat, monkeypatch):
     seen = []
     network = Network(flat, "cpu", "a" * 64)
@@ -338,7 +352,7 @@ def test_options_arrive(here, flat, monkeypatch):
     arguments = (
         "fix photos -m masks -o out --dilate 3 --to png --accept-reencode --overwrite "
         "--no-preserve-times --max-mpixels 7.5 --device cuda:1 --weights w.safetensors "
-        "--grain off --jobs 1 --threads 2 --timeout 9 --retry-failed "
+        "--texture off --grain off --jobs 1 --threads 2 --timeout 9 --retry-failed "
         "--include *.png --exclude sub "
         "--follow-links"
     )
@@ -354,6 +368,7 @@ def test_options_arrive(here, flat, monkeypatch):
             max_mpixels=7.5,
             device="cuda:1",
             weights=Path("w.safetensors"),
+            texture="off",
             grain="off",
             jobs=1,
             threads=2,
