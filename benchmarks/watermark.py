@@ -6,8 +6,8 @@ Held-out photographs (training/validation.py), cut to 320 px, get a synthetic ov
 encoded; then the folder is studied and repaired as ``restorepix remove-watermark`` does, in pixels
 before the result is encoded. Scores are means over the first photographs of each folder, taken
 where the true alpha is above 0.01. The mask of the arms that repaint is that truth, which the
-program is not told; the estimate by medians (benchmarks/watermark_peer.py) is told the overlay's
-box. ``--rows`` measures some of the folders, so that several processes can share them.
+program is not told; estimates after Dekel et al. (benchmarks/watermark_peer.py) are told the
+overlay's box. ``--rows`` measures some of the folders, so that several processes can share them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from PIL import Image
 
 from benchmarks.machine import describe_setup
 from benchmarks.watermark_overlays import DATE_COLORS, SIZE_PX, draw_date, draw_overlay, move
-from benchmarks.watermark_peer import estimate_by_medians
+from benchmarks.watermark_peer import estimate_by_matting, estimate_by_medians
 from restorepix.formats import read_photo
 from restorepix.options import RestoreOptions
 from restorepix.pipeline import Inpainting, load_network
@@ -43,7 +43,7 @@ Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 SCORED = 8
 """Photographs of a folder that are repaired and scored; the others are studied only."""
-ARMS = ("given", "ours", "medians", "network", "telea")
+ARMS = ("given", "ours", "medians", "matting", "network", "telea")
 
 
 class Setting(NamedTuple):
@@ -162,12 +162,14 @@ def measure(setting: Setting, data: Path, repair_options: RestoreOptions) -> tup
         study = Study() if setting.is_single else study_folder(paths, max_mpixels=1.0)
         studied = time.process_time() - begin
         repair = WatermarkRepair(network, study, repair_options)
-        medians = None
+        peers: dict[str, tuple[Floats, Floats]] = {}
         if not (setting.is_single or setting.is_scaled or setting.overlay in DATE_COLORS):
             decoded = [decode(scene.data) for scene in scenes[:24]]
             if setting.opacity:
                 stack = np.stack(decoded).astype(np.float32) / 255
-                medians = estimate_by_medians(stack, scenes[0].alpha > 0.01)
+                where = scenes[0].alpha > 0.01
+                peers["medians"] = estimate_by_medians(stack, where)
+                peers["matting"] = estimate_by_matting(stack, where)
         for path, scene in list(zip(paths, scenes, strict=True))[:SCORED]:
             photo = read_photo(path.read_bytes(), path.name, max_mpixels=1.0)
             given = photo.pages[0].pixels
@@ -193,10 +195,9 @@ def measure(setting: Setting, data: Path, repair_options: RestoreOptions) -> tup
                 "network": inpaint(network.inpainter, given, mask),
                 "telea": np.asarray(cv2.inpaint(given, hole, 3, cv2.INPAINT_TELEA), np.uint8),
             }
-            if medians is not None:
-                product, alpha = medians
-                clean = (given / 255 - product) / (1 - alpha[..., None])
-                results["medians"] = np.rint(np.clip(clean, 0, 1) * 255).astype(np.uint8)
+            for name, (product, alpha) in peers.items():
+                clean = (given / 255 - product) / (1 - np.minimum(alpha, 0.95)[..., None])
+                results[name] = np.rint(np.clip(clean, 0, 1) * 255).astype(np.uint8)
             for name, image in results.items():
                 scores.setdefault(name, []).append(hole_psnr(image, scene.truth, hole))
                 similar = measure_similarity(image, scene.truth)[mask].mean()
@@ -297,10 +298,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     repair_options = RestoreOptions(device="cpu", threads=1, weights=options.weights)
     lines = [
-        "| photographs | overlay | opacity | file | as given | un-blended | medians | network "
-        "| Telea | SSIM as given | SSIM un-blended | SSIM network | left | mask IoU "
+        "| photographs | overlay | opacity | file | as given | un-blended | medians | matting "
+        "| network | Telea | SSIM as given | SSIM un-blended | SSIM network | left | mask IoU "
         f"| changed of {SCORED} | repainted | to review | CPU s of study |",
-        "|" + "---|" * 18,
+        "|" + "---|" * 19,
     ]
     chosen = [int(row) for row in options.rows.split(",")] if options.rows else range(len(SETTINGS))
     sheets: list[Pixels] = []
