@@ -223,10 +223,12 @@ def _replace_intervals(
         if touched[component][row].any():
             new[component, row] = blocks.copy()
 
+    def read_row(component: int, row: int) -> Coefficients:
+        place = component, row
+        return new[place] if place in new else original[component][row]
+
     read_coefficients(data, visit)
-    coded = replace_intervals(
-        data, file, touched, lambda *place: new.get(place, original[place[0]][place[1]])
-    )
+    coded = replace_intervals(data, file, touched, read_row)
     if coded is None:
         return None
     end = 2 + sum(len(segment.raw) for segment in file.segments) + len(coded) + 2
@@ -472,8 +474,8 @@ class _Patch:
         hole = _gather(self._mask[..., None], *cells)
         values = _gather(self._repaired, *cells)
         values *= np.repeat(hole, values.shape[3], axis=3)  # three times as fast as by broadcast
-        scale = np.float32(1 / (down * right))
-        share = _pool(hole.view(np.uint8), scale[None], down, right)
+        scale = np.full(1, 1 / (down * right), np.float32)
+        share = _pool(hole.view(np.uint8), scale, down, right)
         repaired = _pool(values, scale * self._matrix[component], down, right)
         repaired += self._offset[component] * share
         return repaired, 1 - share

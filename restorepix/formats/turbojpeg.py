@@ -39,7 +39,7 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-    Visitor = Callable[[int, int, npt.NDArray[np.int16]], None]
+    Visitor = Callable[[int, int, npt.NDArray[np.int16]], object]
 
 UInt8 = npt.NDArray[np.uint8]
 
