@@ -227,6 +227,7 @@ def _build_page(image: npt.NDArray[Any]) -> Page:
     """Return an array as a page of a file."""
     from restorepix.photo import Page
 
+    _check_array("image", image)
     shape = image.shape
     is_picture = image.ndim == 2 or (image.ndim == 3 and shape[2] in (1, 3, 4))
     if not is_picture or image.size == 0:
@@ -242,10 +243,21 @@ def _build_page(image: npt.NDArray[Any]) -> Page:
     return Page(image, "rgb" if shape[2] == 3 else "grey")
 
 
+def _check_array(what: str, value: object) -> None:
+    import numpy as np
+
+    if not isinstance(value, np.ndarray):
+        raise UsageError(
+            f"the {what} is a {type(value).__name__}: expected a NumPy array. Of a picture, "
+            "np.asarray makes one."
+        )
+
+
 def _build_hole(mask: npt.NDArray[Any], page: Page) -> BoolMask:
     """Return a mask as booleans, True = hole."""
     import numpy as np
 
+    _check_array("mask", mask)
     if mask.shape != (page.height, page.width) or mask.dtype.name not in ("bool", "uint8"):
         raise UsageError(
             f"the mask is {mask.shape} {mask.dtype}: expected {(page.height, page.width)}, bool "

@@ -13,6 +13,7 @@ import pytest
 from conftest import FlatInpainter, draw_mask, draw_photo, write_picture
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 import restorepix
 from restorepix import DetectOptions, RestoreOptions, Restorer, api, detect, fix_file, pipeline
@@ -66,6 +67,14 @@ def test_the_examples_in_docstrings_run(tmp_path, monkeypatch):
     found = doctest.testmod(api, raise_on_error=False)
     assert found.attempted >= 10
     assert found.failed == 0
+
+
+def test_what_is_no_array_is_refused_with_the_way_to_make_one(restorer):
+    photo, mask = draw_photo(), draw_mask()
+    with pytest.raises(UsageError, match=r"the image is a Image: .*np\.asarray"):
+        restorer.inpaint(Image.fromarray(photo), mask)
+    with pytest.raises(UsageError, match="the mask is a list"):
+        restorer.inpaint(photo, mask.tolist())
 
 
 SHAPES = [(20, 30), (20, 30, 1), (20, 30, 3), (20, 30, 4)]
