@@ -728,13 +728,13 @@ class _Turn:
                 data = self._read_input()
         overwrite = options.overwrite or (options.resume and self._is_ours())
         if not overwrite:
-            if self._ledger is None and self._is_ours():
-                raise OutputExistsError(
-                    f"{job.output}: an earlier run made it from another picture or mask, or with "
-                    "other options or weights. Pass --resume to make it again, or choose another "
-                    "-o."
-                )
             if self._ledger is None:
+                if self._is_ours():
+                    raise OutputExistsError(
+                        f"{job.output}: an earlier run made it from another picture or mask, or "
+                        "with other options or weights. Pass --resume to make it again, or choose "
+                        "another -o."
+                    )
                 refuse_existing(job.output)
             elif self._is_replaced():
                 raise OutputExistsError(
