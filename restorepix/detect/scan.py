@@ -2,10 +2,10 @@
 
 Thin damage needs every pixel, so the picture is scanned at full resolution in overlapping tiles;
 letters and marks are often larger than those the network learnt from, so it sees the picture at
-half and at a quarter of that too, and its logits are averaged (``OCTAVES``). What is larger still is
-seen in an overview, the picture reduced to ``OVERVIEW_PX``; there the higher answer counts. Tiles
-without any structure cannot hold visible damage and are left out. Only one tile a thread is ever
-turned into floats; maps and reduced pictures are kept in 8 bit.
+half and at a quarter of that too, and its logits are averaged (``OCTAVES``). What is larger still
+is seen in an overview, the picture reduced to ``OVERVIEW_PX``; there the higher answer counts.
+Tiles without any structure cannot hold visible damage and are left out. Only one tile a thread is
+ever turned into floats; maps and reduced pictures are kept in 8 bit.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ Maps = npt.NDArray[np.uint8]
 Bytes = npt.NDArray[np.uint8]
 
 OCTAVES: Final = (4 / 7, 2 / 7, 1 / 7)
-"""Weight of the logits at full, half and quarter size. On 400 damaged pictures (training.calibrate's
-kind) the average precision of writing is 0.76 with these and 0.43 at full size alone, of watermarks
-0.39 and 0.34, of scratches 0.23 both times; weights fitted to them are no better by more than 0.01.
-Half and quarter cost a third more time."""
+"""Weight of the logits at full, half and quarter size. On 200 damaged pictures like those of
+training.calibrate the average precision of writing is 0.76 with these and 0.43 at full size alone,
+of watermarks 0.39 and 0.34, of scratches 0.23 both times; weights fitted to each class are no
+better by more than 0.01. Half and quarter size cost a third more time."""
 
 TILE_PX: Final = 1024
 """Largest side of a tile. Rims cost 14 % of the work at this size and 31 % at half of it."""
@@ -148,8 +148,8 @@ class Scanner:
         rows, columns = core.slices()
         inner = core.shift(-box.top, -box.left).slices()
         with torch.inference_mode():
-            planes = torch.tensor(read(box)).permute(2, 0, 1).contiguous()
-            planes.nan_to_num_(0.0).clamp_(0, 1)
+            pixels = torch.from_numpy(np.require(read(box), requirements="W"))  # or torch warns
+            planes = torch.nan_to_num(pixels, 0.0).clamp_(0, 1).permute(2, 0, 1).contiguous()
             if _is_flat(planes[:, ::8, ::8]) and _is_flat(planes):
                 return
             image = planes.to(self._device, self._dtype)[None].mul_(2).sub_(1)
@@ -161,9 +161,10 @@ class Scanner:
                 )
             found = found.cpu()
             if coarse:
-                found = found * self._octaves[0]
+                found = found.mul_(self._octaves[0])
                 for weight, small in zip(self._octaves[1:], coarse, strict=True):
-                    found += weight * torch.from_numpy(_enlarge_logits(small, core, maps.shape))
+                    logits = _enlarge_logits(small, core, maps.shape)
+                    found.add_(torch.from_numpy(logits), alpha=weight)
             levels = torch.sigmoid(found).mul_(255).round_().to(torch.uint8)
         maps[:, rows, columns] = levels.numpy()
 
@@ -209,7 +210,8 @@ def _reduce(read: ReadRgb, size: tuple[int, int], factor: int) -> Bytes:
     for top in range(0, height, rows):
         tall = min(rows, height - top)
         # Torch's are four times as fast as numpy's, and this is a twentieth of a whole scan.
-        band = torch.tensor(read(Box(top, 0, tall, width))).nan_to_num_(0.0).clamp_(0, 1).numpy()
+        pixels = torch.from_numpy(np.require(read(Box(top, 0, tall, width)), requirements="W"))
+        band = torch.nan_to_num(pixels, 0.0).clamp_(0, 1).numpy()
         small = (max(1, width // factor), max(1, tall // factor))
         resized = cv2.resize(band, small, interpolation=cv2.INTER_AREA)
         bands.append(np.asarray(cv2.convertScaleAbs(resized, alpha=255), np.uint8))
