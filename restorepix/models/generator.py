@@ -14,7 +14,7 @@ is wide at full resolution is narrow at a quarter of it.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, cast
 
 import torch
@@ -43,6 +43,9 @@ class GeneratorConfig(LayerSizes):
     """Whether the attention branch runs; its parameters exist either way."""
     levels: int = 1
     """Resolutions worked on, each half the one before; 1 is the full one alone."""
+    thin_px: int = 0
+    """Windows whose holes are nowhere as wide as this are filled by a second set of weights, which
+    works at full resolution alone; 0 is for one set."""
 
 
 class Stages(NamedTuple):
@@ -83,6 +86,9 @@ def enlarge(x: Tensor) -> Tensor:
 
     PyTorch's own needs 2.6 on MPS. Each output pixel weighs four of its row, then of its column.
     """
+    if torch.compiler.is_compiling():
+        # In one piece with the stage that follows, the compiler of PyTorch 2.13 fails.
+        torch._dynamo.graph_break()  # pyright: ignore[reportPrivateUsage]
     far, near, nearest, beyond = -0.03515625, 0.26171875, 0.87890625, -0.10546875
     for dim, padding in ((2, (0, 0, 2, 2)), (3, (2, 2, 0, 0))):
         size = x.shape[dim]
@@ -191,6 +197,16 @@ class RefineStage(nn.Module):
         return functional.pixel_shuffle(self.head(_activate(half)), 2)
 
 
+def find_wide(mask: Tensor, width_px: int) -> Tensor:
+    """Which masks hold a whole square of ``width_px``: (B, 1, H, W) in {0, 1} -> (B,) bool."""
+    if min(mask.shape[-2:]) < width_px:
+        return torch.zeros(len(mask), dtype=torch.bool, device=mask.device)
+    # Rows first: a minimum over a square is one over rows and one over columns.
+    known = functional.max_pool2d(1 - mask, (1, width_px), 1)
+    known = functional.max_pool2d(known, (width_px, 1), 1)
+    return known.flatten(1).amin(1) == 0
+
+
 class Generator(nn.Module):
     """Fills the hole of an image; any size."""
 
@@ -198,6 +214,9 @@ class Generator(nn.Module):
         """Build both stages with random weights; the default config is the shipped one."""
         super().__init__()
         self.config = config or GeneratorConfig()
+        self.thin: Generator | None = None
+        if self.config.thin_px:
+            self.thin = Generator(replace(self.config, levels=1, thin_px=0))
         self.coarse = CoarseStage(self.config.coarse_channels)
         self.refine = RefineStage(self.config.refine_channels, self.config.match_channels)
         _initialise(self)
@@ -213,6 +232,23 @@ class Generator(nn.Module):
             ``Stages``, each (B, 3, H, W) in the dtype of ``image``; clamped to [-1, 1] outside
             training. Composite ``refined`` with the image before showing it.
         """
+        if self.thin is None:
+            return self._fill(image, mask)
+        is_wide = find_wide(mask, self.config.thin_px)
+        if bool(is_wide.all()):
+            return self._fill(image, mask)
+        if not bool(is_wide.any()):
+            return cast("Stages", self.thin(image, mask))
+        wide, thin = (
+            self._fill(image[is_wide], mask[is_wide]),
+            self.thin(image[~is_wide], mask[~is_wide]),
+        )
+        both = [torch.empty_like(image) for _ in Stages._fields]
+        for whole, ours, theirs in zip(both, wide, thin, strict=True):
+            whole[is_wide], whole[~is_wide] = ours, theirs
+        return Stages(*both)
+
+    def _fill(self, image: Tensor, mask: Tensor) -> Stages:
         height, width = image.shape[-2:]
         multiple = MULTIPLE << (self.config.levels - 1)
         bottom, right = -height % multiple, -width % multiple

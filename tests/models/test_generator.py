@@ -7,7 +7,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from restorepix.models.fill import halve
-from restorepix.models.generator import Generator, GeneratorConfig, enlarge
+from restorepix.models.generator import Generator, GeneratorConfig, enlarge, find_wide
 
 SMALL = GeneratorConfig(
     coarse_channels=(16, 16, 16), refine_channels=(16, 16, 16), match_channels=16
@@ -43,6 +43,42 @@ def test_the_budget_is_kept(levels):
 def test_attention_can_be_switched_off_without_losing_parameters():
     on, off = Generator(SMALL), Generator(dataclasses.replace(SMALL, attention=False))
     off.load_state_dict(on.state_dict())
+
+
+def test_thin_windows_go_to_the_second_weights_whatever_is_in_their_batch():
+    torch.manual_seed(0)
+    both = Generator(dataclasses.replace(SMALL, levels=2, thin_px=9)).eval()
+    assert both.thin is not None
+    for layer in (both.refine.head, both.thin.refine.head):
+        torch.nn.init.normal_(layer.weight, std=0.05)
+    image, mask = torch.rand(3, 3, 64, 64) * 2 - 1, torch.zeros(3, 1, 64, 64)
+    mask[0, :, 10:18] = 1  # eight rows
+    mask[1, :, 10:19, 4:20] = 1  # nine
+    mask[2, :, ::2] = 1
+    assert find_wide(mask, 9).tolist() == [False, True, False]
+    wide = Generator(dataclasses.replace(SMALL, levels=2)).eval()
+    wide.load_state_dict({k: v for k, v in both.state_dict().items() if k[:5] != "thin."})
+    with torch.no_grad():
+        together = both(image, mask).refined
+        alone = [both(image[i : i + 1], mask[i : i + 1]).refined for i in range(3)]
+        expected = [
+            network(image[i : i + 1], mask[i : i + 1]).refined
+            for i, network in enumerate((both.thin, wide, both.thin))
+        ]
+    for index in range(3):
+        assert torch.equal(alone[index], expected[index])
+        assert (together[index] - alone[index][0]).abs().max() < 1e-5
+    assert not torch.equal(expected[0], wide(image[:1], mask[:1]).refined)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (8, 40), (40, 8), (40, 40)])
+def test_wide_holes_are_those_that_hold_a_square(size):
+    rng = torch.Generator().manual_seed(5)
+    for share in (0.05, 0.5, 0.98):
+        mask = (torch.rand(2, 1, *size, generator=rng) < share).float()
+        squares = torch.nn.functional.unfold(mask, 5) if min(size) >= 5 else torch.zeros(2, 25, 1)
+        expected = (squares.sum(1) == 25).any(1)
+        assert torch.equal(find_wide(mask, 5), expected)
 
 
 def test_each_level_starts_from_the_enlarged_result_of_the_one_before():

@@ -145,6 +145,20 @@ def test_an_exported_checkpoint_loads_with_its_own_config(tmp_path):
     assert not load_generator(tmp_path / "plain.safetensors", CPU).config.attention
 
 
+def test_two_sets_of_weights_are_exported_into_one_file(tmp_path):
+    wide = Trainer(CONFIG, dataclasses.replace(TINY, levels=2), CPU)
+    thin = Trainer(dataclasses.replace(CONFIG, seed=9), TINY, CPU)
+    wide.save(tmp_path / "wide")
+    thin.save(tmp_path / "thin")
+    export_weights(tmp_path / "wide", tmp_path / "x.safetensors", thin=tmp_path / "thin", thin_px=5)
+    generator = load_generator(tmp_path / "x.safetensors", CPU)
+    assert generator.config == dataclasses.replace(TINY, levels=2, thin_px=5)
+    stem, second = thin.average.coarse.stem.weight, generator.thin.coarse.stem.weight
+    assert torch.allclose(second, stem, rtol=1e-3, atol=1e-6)
+    with pytest.raises(ValueError, match="one level"):
+        export_weights(tmp_path / "wide", tmp_path / "y.safetensors", thin=tmp_path / "wide")
+
+
 def test_a_weight_beyond_float16_is_not_exported(tmp_path):
     trainer = Trainer(CONFIG, TINY, CPU)
     with torch.no_grad():
