@@ -131,7 +131,7 @@ def run_case(inpainter: Inpainter, case: Case) -> dict[str, tuple[Image, float]]
         return result
 
     rows = {
-        OURS: lambda: inpaint_picture(inpainter, damaged, case.mask),
+        OURS: lambda: inpaint_picture(inpainter, damaged, case.mask, texture=True),
         SMALL: lambda: fill_small(inpainter, damaged, case.mask),
         TELEA: telea,
     }

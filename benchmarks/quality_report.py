@@ -13,7 +13,8 @@ Outcome = dict[str, float] | str
 """Scores by name (benchmarks/scores.py, and ``seconds``), or why a program refused."""
 
 OURS = "restorepix"
-PARTS = ("attention off", "whole picture at once", "coarse alone", "fill alone")
+SMOOTH = "texture off"
+PARTS = (SMOOTH, "attention off", "whole picture at once", "coarse alone", "fill alone")
 
 _INTRODUCTION = """\
 # Quality beside other programs
@@ -34,11 +35,17 @@ levels. CPU s: median CPU seconds for one picture on one thread (G'MIC's with th
 program). Exact definitions: [benchmarks/scores.py](../benchmarks/scores.py).
 """
 
+_AGAINST = """\
+Positive differences are in our favour. The best peer is chosen on these very pictures, which
+favours it. Peers that refused a picture cannot be the best.
+"""
+
 _PARTS_LEGEND = """\
-`restorepix` is what `restorepix fix --grain off` paints. `attention off`, where the weights use it,
-is the same network with that branch switched off, not one trained without it. `coarse alone` and
-`fill alone` are its earlier stages. `whole picture at once` is the network run on the whole picture
-in one go, without windows and guides.
+`restorepix` is what `restorepix fix --grain off` paints, and `texture off` what it paints with
+`--texture off` as well. The other rows lack texture too. `attention off`, where the weights use it,
+is the same network with that branch switched off, not one trained without it. `coarse alone` is
+what the last refinement starts from, and `fill alone` the closed form before it. `whole picture at
+once` is the network run on the whole picture in one go, without windows and guides.
 """
 
 
@@ -125,7 +132,11 @@ def write_report(kinds: Sequence[Kind], peers: Sequence[str], about: Sequence[st
     """
     lines = [_INTRODUCTION, *(f"- {line}" for line in about), ""]
     if peers:
-        lines += ["## Against the best peer of each kind", "", *_compare_with_peers(kinds, peers)]
+        lines += ["## Against the best peer of each kind", "", _AGAINST]
+        lines += _compare_with_peers(kinds, peers, OURS)
+        if SMOOTH in kinds[0].list_programs():
+            lines += ["The same with `--texture off`, the network's own answer:", ""]
+            lines += _compare_with_peers(kinds, peers, SMOOTH)
     lines += ["## What the parts are worth", "", _PARTS_LEGEND, *_compare_parts(kinds)]
     lines += ["## All numbers", "", _LEGEND]
     for kind in kinds:
@@ -133,34 +144,36 @@ def write_report(kinds: Sequence[Kind], peers: Sequence[str], about: Sequence[st
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _compare_with_peers(kinds: Sequence[Kind], peers: Sequence[str]) -> list[str]:
+def _compare_with_peers(kinds: Sequence[Kind], peers: Sequence[str], ours: str) -> list[str]:
     head = ["kind", "photos", "PSNR hole", "best peer", "difference in dB"]
     head += ["best as sharp or sharper", "difference in dB"]
     head += ["SSIM hole", "best peer", "difference", "sharpness"]
     rows: list[list[str]] = []
     for kind in kinds:
-        sharpness = kind.average(OURS, "sharpness")
-        row = [kind.name, str(kind.count), f"{kind.average(OURS, 'psnr_hole'):.2f}"]
-        row += _compare_best(kind, peers, "psnr_hole", 2)
-        row += _compare_best(kind, peers, "psnr_hole", 2, min_sharpness=sharpness)
-        row += [f"{kind.average(OURS, 'ssim_hole'):.3f}"]
-        row += _compare_best(kind, peers, "ssim_hole", 3)
+        sharpness = kind.average(ours, "sharpness")
+        row = [kind.name, str(kind.count), f"{kind.average(ours, 'psnr_hole'):.2f}"]
+        row += _compare_best(kind, peers, ours, "psnr_hole", 2)
+        row += _compare_best(kind, peers, ours, "psnr_hole", 2, min_sharpness=sharpness)
+        row += [f"{kind.average(ours, 'ssim_hole'):.3f}"]
+        row += _compare_best(kind, peers, ours, "ssim_hole", 3)
         rows.append([*row, f"{sharpness:.2f}"])
-    text = (
-        "Positive differences are in our favour. The best peer is chosen on these very pictures, "
-        "which favours it. Peers that refused a picture cannot be the best."
-    )
-    return [*_wrap(text), "", *_write_table(head, rows), ""]
+    return [*_write_table(head, rows), ""]
 
 
 def _compare_best(
-    kind: Kind, peers: Sequence[str], name: str, digits: int, *, min_sharpness: float = 0.0
+    kind: Kind,
+    peers: Sequence[str],
+    ours: str,
+    name: str,
+    digits: int,
+    *,
+    min_sharpness: float = 0.0,
 ) -> list[str]:
     best = kind.find_best(peers, name, min_sharpness=min_sharpness)
     if best is None:
         return ["none", "–"]
     label = f"{best} {kind.average(best, name):.{digits}f}"
-    return [label, _write_interval(kind.compare(OURS, best, name), digits)]
+    return [label, _write_interval(kind.compare(ours, best, name), digits)]
 
 
 def _compare_parts(kinds: Sequence[Kind]) -> list[str]:

@@ -91,10 +91,11 @@ def test_report_shows_differences_refusals_and_the_truth() -> None:
     )
     assert "- Weights: sha256 `abc`." in report
     assert "b refused 1 of 2 pictures" in report
-    best, parts, everything = read_tables(report)
-    for table in (best, parts, everything):
+    best, smooth, parts, everything = read_tables(report)
+    for table in (best, smooth, parts, everything):
         assert len({len(row) for row in table}) == 1
     assert best[2][:5] == ["logo", "2", "21.50", "a 20.00", "+1.50 [+1.50, +1.50]"]
+    assert smooth[2][2:5] == ["19.00", "a 20.00", "-1.00 [-1.00, -1.00]"]
     assert parts[2] == ["logo"] + ["+2.50 [+2.50, +2.50]"] * len(PARTS)
     rows = {row[0]: row for row in everything}
     assert rows["a"][-2:] == ["65.00 %, 1", "2.000"]
