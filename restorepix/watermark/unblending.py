@@ -63,6 +63,11 @@ NOTHING_COMMON: Final = (
 )
 
 
+PARTIAL: Final = (
+    "the watermark is faint, and not all of its outline was certain: a part of it may remain"
+)
+
+
 def find_pages(
     study: Study, photo: Photo, known: EffectiveMask | None
 ) -> tuple[FoundMask, list[PagePlan | None]]:
@@ -122,6 +127,8 @@ def _find_page(
             placed = place_overlay(family.overlay, located.placement, photo.shape[:2])
             certainty = 1 - min(1.0, 2 * located.error / max(located.share, 1e-6))
             repair = _unblend(page, photo, placed, limit, shared, certainty)
+            if family.is_partial and repair.mask is not None:
+                repair.notes.append(PARTIAL)
         else:
             repair = _leave(
                 "a watermark may be here, but too faintly to be sure "

@@ -14,9 +14,11 @@ from restorepix.cli import app
 from restorepix.formats import read_photo
 from restorepix.masks import EffectiveMask, FoundMask
 from restorepix.options import DetectOptions, RestoreOptions
+from restorepix.watermark.overlay import Overlay, Placement
 from restorepix.watermark.repair import build_marks_finder, find_marks
 from restorepix.watermark.stamps import Stamp
-from restorepix.watermark.study import Study
+from restorepix.watermark.study import Family, Study
+from restorepix.watermark.unblending import PARTIAL, find_pages
 from tests.conftest import encode_picture
 from tests.watermark.conftest import HEIGHT, WIDTH, blend, draw_alpha, draw_stamp, draw_tiles
 
@@ -271,3 +273,13 @@ def test_why_a_pattern_was_left_is_kept_where_the_detector_marks_something():
     photo = read_photo(encode_picture(skimage.data.coffee(), ".png"), "a.png", max_mpixels=1)
     found, _ = find_marks(Study(), Everywhere(), photo, None, "a.png")
     assert found.review == ("a look",)
+
+
+def test_an_overlay_that_is_known_in_part_is_listed(photos):
+    alpha = draw_alpha(0.5)
+    overlay = Overlay(alpha, np.ones((*alpha.shape, 3), np.float32))
+    photo = read_photo(encode_picture(blend(photos[:1], alpha)[0], ".png"), "a.png", max_mpixels=1)
+    for is_partial in (False, True):
+        family = Family(overlay, Placement(0, 0), alpha.shape, is_partial=is_partial)
+        found, _ = find_pages(Study((family,)), photo, None)
+        assert found.mask.hole_pixels and (PARTIAL in found.review) == is_partial
