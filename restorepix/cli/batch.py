@@ -6,7 +6,7 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -15,6 +15,7 @@ from restorepix.cli.settings import refuse_among_pictures
 from restorepix.cli.streams import write_line
 from restorepix.errors import ExitCode, RestorepixError, UsageError
 from restorepix.options import ClusterOptions, RestoreOptions
+from restorepix.stores.place import is_remote
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -35,10 +36,12 @@ def collect_paths(names: Sequence[str], files_from: str | None, null: bool) -> l
         null: whether NUL parts those names, not line ends.
 
     Raises:
-        UsageError: there is none, or the list cannot be read.
+        UsageError: there is none, the list cannot be read, or ``null`` has no list.
     """
     from restorepix.inputs import read_file_list
 
+    if null and files_from is None:
+        raise UsageError("-0 says how --files-from is separated: pass --files-from too.")
     paths = [Path(name) for name in names]
     if files_from is not None:
         paths += read_file_list(files_from, null_separated=null)
@@ -46,6 +49,25 @@ def collect_paths(names: Sequence[str], files_from: str | None, null: bool) -> l
         raise UsageError("no inputs: name pictures or folders, or pass --files-from.")
     refuse_among_pictures(get_settings(), paths)
     return paths
+
+
+def check_page(page: Path | None, places: Iterable[Path | None]) -> None:
+    """Refuse, before any work, a page of ``--report`` that could not be written.
+
+    Args:
+        page: the page, or None.
+        places: inputs, masks and outputs, as far as they are named.
+
+    Raises:
+        UsageError: one of the places is in a store, or something else has the page's name.
+    """
+    if page is None:
+        return
+    if any(is_remote(place) for place in places):
+        raise UsageError("--report shows files of this machine, not of a store.")
+    from restorepix.gallery.page import check_place
+
+    check_place(page)
 
 
 def say_ignored(plan: Plan, talk: Talk) -> None:

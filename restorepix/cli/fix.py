@@ -9,7 +9,14 @@ from pathlib import Path
 
 import typer
 
-from restorepix.cli.batch import collect_paths, finish_run, print_plan, run_plan, say_ignored
+from restorepix.cli.batch import (
+    check_page,
+    collect_paths,
+    finish_run,
+    print_plan,
+    run_plan,
+    say_ignored,
+)
 from restorepix.cli.common import (
     DEFAULTS,
     STDIO,
@@ -207,11 +214,9 @@ def fix(
             from restorepix.detect.weights import check_detector
 
             check_detector(found)
-        if null and files_from is None:
-            raise UsageError("-0 says how --files-from is separated: pass --files-from too.")
         names = list(inputs or ())
         if STDIO in names:
-            if len(names) > 1 or files_from is not None or as_json or dry_run or in_place:
+            if len(names) > 1 or files_from or null or as_json or dry_run or in_place:
                 raise UsageError(
                     "- (stdin to stdout) cannot be combined with other inputs, --files-from, "
                     "--json, --dry-run or --in-place."
@@ -224,8 +229,7 @@ def fix(
             return
         talk = Talk(quiet=quiet, verbose=verbose, as_json=as_json, fail_on_review=fail_on_review)
         paths = [parse_place(path) for path in collect_paths(names, files_from, null)]
-        if report is not None and any(is_remote(place) for place in (*paths, mask, output)):
-            raise UsageError("--report shows files of this machine, not of a store.")
+        check_page(report, (*paths, mask, output))
         if watch:
             if in_place or dry_run or report is not None or cluster is not None:
                 raise UsageError(
@@ -276,10 +280,6 @@ def _fix_files(
     from restorepix.pipeline import build_repair
     from restorepix.plan import build_plan
 
-    if page is not None:
-        from restorepix.gallery.page import check_place
-
-        check_place(page)
     plan = build_plan(paths, mask, output, options, walk)
     say_ignored(plan, talk)
     if dry_run:

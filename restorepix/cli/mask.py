@@ -140,8 +140,6 @@ def mask(
         check_local("--infrared", infrared)
         if output is None:
             raise UsageError("-o is missing: name the folder that the masks are written to.")
-        if null and files_from is None:
-            raise UsageError("-0 says how --files-from is separated: pass --files-from too.")
         walk = WalkOptions(tuple(include or ()), tuple(exclude or ()), follow_links)
         talk = Talk(quiet=quiet, verbose=verbose, as_json=as_json, fail_on_review=fail_on_review)
         paths = [parse_place(path) for path in collect_paths(list(inputs or ()), files_from, null)]

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from restorepix.cli.batch import collect_paths, finish_run, print_plan, run_plan, say_ignored
+from restorepix.cli.batch import (
+    check_page,
+    collect_paths,
+    finish_run,
+    print_plan,
+    run_plan,
+    say_ignored,
+)
 from restorepix.cli.common import (
     DEFAULTS,
     STDIO,
@@ -59,7 +66,7 @@ from restorepix.cli.common import (
 from restorepix.cli.models import fetch_missing
 from restorepix.errors import ExitCode, UsageError
 from restorepix.options import DetectOptions, Region, RestoreOptions, WalkOptions
-from restorepix.stores.place import check_local, is_remote, parse_place
+from restorepix.stores.place import check_local, parse_place
 
 if TYPE_CHECKING:
     from restorepix.plan import Plan
@@ -209,8 +216,6 @@ def remove_watermark(
         )
         walk = WalkOptions(tuple(include or ()), tuple(exclude or ()), follow_links)
         regions = tuple(Region.parse(text) for text in region or ())
-        if null and files_from is None:
-            raise UsageError("-0 says how --files-from is separated: pass --files-from too.")
         if STDIO in (inputs or ()):
             raise UsageError(
                 "-: a single picture on stdin has no others to learn from. Save it to a file and "
@@ -226,8 +231,7 @@ def remove_watermark(
         paths = [parse_place(path) for path in collect_paths(list(inputs or ()), files_from, null)]
         mask = None if mask is None else parse_place(mask)
         output = None if output is None else parse_place(output)
-        if report is not None and any(is_remote(place) for place in (*paths, mask, output)):
-            raise UsageError("--report shows files of this machine, not of a store.")
+        check_page(report, (*paths, mask, output))
         code = _remove(
             paths,
             mask,
@@ -343,10 +347,6 @@ def _remove(
     from restorepix.plan import build_plan
     from restorepix.watermark.repair import build_marks_finder, build_watermark_repair
 
-    if page is not None:
-        from restorepix.gallery.page import check_place
-
-        check_place(page)
     plan = build_plan(paths, mask, output, options, walk)
     say_ignored(plan, talk)
     if dry_run:
