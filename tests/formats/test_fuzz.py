@@ -48,6 +48,7 @@ def build_sources() -> dict[str, bytes]:
     exif = b"Exif\0\0" + exif_block(1)
     files = {
         "baseline.jpg": encode(rgb, "JPEG", exif=exif, icc_profile=b"profile" * 9),
+        "intervals.jpg": encode(rgb, "JPEG", restart_marker_blocks=2),
         "progressive.jpg": encode(rgb, "JPEG", progressive=True, subsampling=0),
         "grey.jpg": encode(grey, "JPEG", optimize=True, restart_marker_blocks=2),
         "rgb.png": build_png(rgb, 8, 2, before=[(b"eXIf", exif_block(1))]),
