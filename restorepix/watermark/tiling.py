@@ -334,8 +334,10 @@ def cut_tiles(photo: Floats, lattice: Lattice, origin: npt.NDArray[np.float64]) 
     """Return (K, h, w, 3) the boxes of the whole tiles of a photograph."""
     height, width = lattice.bounds()
     tiles: list[Floats] = []
-    edge = (_MARGIN_PX,) * 4
-    padded = np.asarray(cv2.copyMakeBorder(photo, *edge, cv2.BORDER_REFLECT), np.float32)
+    edge = _MARGIN_PX
+    padded = np.asarray(
+        cv2.copyMakeBorder(photo, edge, edge, edge, edge, cv2.BORDER_REFLECT), np.float32
+    )
     for place in _list_places(lattice, origin, (photo.shape[0], photo.shape[1])):
         top, left = place - (height // 2, width // 2) + _MARGIN_PX
         if min(top, left) < 0 or top + height > padded.shape[0] or left + width > padded.shape[1]:
