@@ -129,7 +129,7 @@ def test_fix_file_restores_and_raises(tmp_path, restorer):
     result = fix_file(photo, mask)
     assert result.status == "restored"
     assert Path(result.output) == tmp_path / "a-restored.png"
-    with pytest.raises(PhotoError, match="there already"):
+    with pytest.raises(PhotoError, match="there is a file already"):
         fix_file(photo, mask)
     again = fix_file(str(photo), str(mask), options=RestoreOptions(overwrite=True))
     assert again.known_sha256 == result.known_sha256

@@ -286,8 +286,8 @@ def _ask(path: Path, timeout_s: float, question: Callable[[Any, str], T]) -> T:
         raise UnreadableError(f"{path}: cannot be opened: no such object or bucket.") from error
     except FileExistsError as error:
         raise OutputExistsError(
-            f"{path}: the output is there already and not from this content, mask, options and "
-            "weights. Pass --overwrite to replace it, or choose another -o."
+            f"{path}: there is a file already, and no journal says that a run made it as it is. "
+            "Pass --overwrite to replace it, or choose another -o."
         ) from error
     except PermissionError as error:
         raise StoreError(
