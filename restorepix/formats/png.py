@@ -283,6 +283,10 @@ def _read_xmp(data: bytes, chunks: Sequence[Chunk]) -> bytes:
     return b""
 
 
+_SPARE_BYTES = 1 << 16
+"""How far behind the pixels the checksum is looked for."""
+
+
 class _Inflater:
     """Reads the zlib stream that the IDAT chunks hold, a piece at a time."""
 
@@ -311,6 +315,18 @@ class _Inflater:
                 ) from error
         return out
 
+    def finish(self) -> None:
+        """Check the checksum behind the pixels, which some encoders put after a few spare bytes."""
+        spare = _SPARE_BYTES
+        try:
+            while spare > 0 and not self._stream.eof:
+                piece = self._stream.unconsumed_tail or next(self._pieces, None)
+                if piece is None:
+                    return
+                spare -= len(self._stream.decompress(piece, spare))
+        except zlib.error as error:
+            raise UnreadableError(f"{self._name}: the PNG file is corrupt ({error}).") from error
+
 
 def _decode_samples(
     data: bytes, chunks: Sequence[Chunk], header: _Header, name: str
@@ -327,6 +343,7 @@ def _decode_samples(
             packed = _unfilter(filtered.reshape(rows, -1), above, header.pixel_bytes, name)
             target[top : top + rows] = _unpack(packed, part.width, header)
             above = packed[-1]
+    inflater.finish()
     samples.flags.writeable = False
     return samples
 
@@ -510,6 +527,9 @@ def _encode_samples(
         source = samples[part.rows, part.columns]
         touched: BoolMask = np.any(hole[part.rows, part.columns], axis=1)
         touched[1:] |= touched[:-1].copy()
+        if part.width * header.bits % 8 and touched.any():
+            # What fills up the last byte of a row is lost, and filters add it to known bits.
+            touched[:] = True
         for top, rows in _bands(part.height, row_bytes):
             filtered = np.frombuffer(inflater.read(rows * (row_bytes + 1)), np.uint8)
             filtered = filtered.reshape(rows, -1)

@@ -303,3 +303,35 @@ def test_mutated_files_never_crash():
         except (UnreadableError, UnsupportedError, TooLargeError) as error:
             outcomes.add(type(error).__name__)
     assert {"fine", "UnreadableError"} <= outcomes
+
+
+def wrap_stream(stream, height, width, bits, color=0):
+    ihdr = struct.pack(">IIBBBBB", width, height, bits, color, 0, 0, 0)
+    chunks = ((b"IHDR", ihdr), (b"IDAT", stream), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(png_chunk(*chunk) for chunk in chunks)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4])
+@pytest.mark.parametrize("seed", range(6))
+def test_bits_that_fill_up_a_row_may_be_anything(bits, seed):
+    rng = np.random.default_rng(seed)
+    rows = rng.integers(0, 256, (41, 1 + -(-37 * bits // 8)), dtype=np.uint8)
+    rows[:, 0] %= 5
+    data = wrap_stream(zlib.compress(rows.tobytes()), 41, 37, bits)
+    photo = read_photo(data, "a.png")
+    with Image.open(io.BytesIO(data)) as picture:
+        shown = np.asarray(picture.convert("L"))
+    np.testing.assert_array_equal(photo.pages[0].pixels[..., 0], shown)
+    mask = blot(41, 37, seed)
+    repaired = 255 - photo.pages[0].pixels
+    encoded = write_photo(photo, [repaired], [mask], name="a.png")
+    verify_photo(data, encoded.data, [mask], name="a.png")
+
+
+def test_the_checksum_behind_the_pixels_counts():
+    stream = zlib.compress(bytes(41 * 6))
+    broken = stream[:-1] + bytes([stream[-1] ^ 1])
+    with pytest.raises(UnreadableError, match="incorrect data check"):
+        read_photo(wrap_stream(broken, 41, 37, 1), "a.png")
+    spare = zlib.compress(bytes(41 * 6 + 3))
+    assert read_photo(wrap_stream(spare, 41, 37, 1), "a.png").pages
