@@ -30,7 +30,7 @@ from benchmarks.detection_scores import TOLERANCE_PX, Counts
 from benchmarks.detection_sweep import SHIFT, format_table, sweep
 from benchmarks.machine import describe_setup
 from restorepix.detect.findings import Marking
-from restorepix.detect.weights import read_markings
+from restorepix.detect.weights import list_floors, read_markings
 from restorepix.masks import DamageClass
 from restorepix.options import DetectOptions
 from training.data import read_rgb
@@ -73,7 +73,8 @@ def open_scanner(weights: Path, threads: int, shift: float = 0.0) -> Scan:
     if shift:
         network.get_parameter("head.bias").data.sub_(shift)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    scanner = Scanner(network, device, dtype=choose_dtype(device), threads=threads)
+    floors = list_floors(read_markings(weights))
+    scanner = Scanner(network, device, dtype=choose_dtype(device), threads=threads, floors=floors)
 
     def scan(image: Rgb) -> Maps:
         return scanner.scan(np.float32(image) / np.float32(255), image.shape[:2])

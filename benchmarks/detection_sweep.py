@@ -22,8 +22,11 @@ from training.synthesis.sample import Sample
 
 CLASSES: Final[tuple[DamageClass, ...]] = ("scratch", "text", "watermark")
 
-SHIFT: Final = 5.0
-"""Maps are scanned with logits lowered by this: 8 bits then tell logits from 0 to 10 apart."""
+SHIFT: Final = 1.0
+"""Maps are scanned with logits lowered by this: 8 bits then tell logits from -4 to 6 apart."""
+
+FLOOR: Final = SHIFT - 6.232
+"""The lowest raw logit that 8 bits tell then: what settings are chosen with."""
 
 Maps = npt.NDArray[np.uint8]
 Scan = Callable[[npt.NDArray[np.uint8]], Maps]
@@ -44,17 +47,20 @@ class Setting(NamedTuple):
     def marking(self) -> Marking:
         """The same for weights whose logits are lowered by ``begin``: 0.5 begins a piece."""
         return Marking(
-            round(2 / (1 + math.exp(self.begin - self.grow)), 4), self.min_area, self.evidence
+            round(2 / (1 + math.exp(self.begin - self.grow)), 4),
+            self.min_area,
+            self.evidence,
+            round(FLOOR - self.begin, 3),
         )
 
 
 SETTINGS: Final = tuple(
     Setting(begin, grow, area, evidence)
     for begin, grow, area, evidence in product(
-        (0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0),
-        (0.0, 1.0, 2.0, 4.0),
-        (6, 16, 40),
-        (0, 50, 100, 200, 400, 800, 1600),
+        (-2.0, -1.0, 0.0, 1.0, 2.0, 3.0, 4.0),
+        (-3.0, -2.0, -1.0, 0.0, 1.0),
+        (6, 40),
+        (0, 50, 100, 200, 400, 800, 1600, 3200),
     )
     if grow <= begin <= grow + 4
 )
@@ -162,13 +168,25 @@ def _cut_all(
         yield cut, _Pieces(labels, areas, keep, sure[cut.begin])
 
 
-def choose(rows: Mapping[Setting, Row], clean: int, limit: float) -> Setting | None:
-    """The setting with the highest F1 that marks at most this share of clean photographs.
+def choose(
+    rows: Mapping[Setting, Row], clean: int, limit: float, pixels: float = 1.0
+) -> Setting | None:
+    """The setting with the highest F1 that marks at most these shares.
+
+    Args:
+        rows: what each setting gives.
+        clean: number of clean photographs.
+        limit: share of them in which it may mark anything.
+        pixels: share of their pixels that it may mark, on average.
 
     Returns:
         None when none marks so few and finds any damage.
     """
-    able = [one for one, row in rows.items() if row.marked <= limit * clean and row.counts.hit]
+    able = [
+        one
+        for one, row in rows.items()
+        if row.marked <= limit * clean and row.pixels <= pixels * clean and row.counts.hit
+    ]
     return max(able, key=lambda setting: rows[setting].counts.f1, default=None)
 
 

@@ -5,10 +5,10 @@
 
 Which answer counts as damage is chosen on photographs that the detector was not trained on and that
 validation does not use either: for each class the setting with the highest F1 among those that mark
-at most ``--limit`` of the clean ones. The threshold goes into the weights
-(the head's bias is lowered by it, so that 0.5 is where sensitivity ``normal`` begins a piece), how
-pieces grow and how small they may be into the header. Then ``benchmarks.detection`` measures on the
-validation photographs what was chosen here. Takes about two minutes.
+at most ``--limit`` of the clean ones and ``--pixels`` of their pixels. The threshold goes into the
+weights (the head's bias is lowered by it, so that 0.5 is where sensitivity ``normal`` begins a
+piece), how pieces grow and how small they may be into the header. Then ``benchmarks.detection``
+measures on the validation photographs what was chosen here. Takes about two minutes.
 """
 
 from __future__ import annotations
@@ -80,11 +80,15 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--recipe", type=Path, required=True, help="names the folders trained on")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--clean", type=int, default=600, help="clean photographs")
+    parser.add_argument("--clean", type=int, default=400, help="clean photographs")
     parser.add_argument("--damaged", type=int, default=100, help="damaged pictures of each class")
     parser.add_argument(
-        "--limit", type=float, nargs=3, default=(0.02, 0.02, 0.02), metavar=CLASSES,
+        "--limit", type=float, nargs=3, default=(0.02, 0.01, 0.02), metavar=CLASSES,
         help="largest share of clean photographs that each class may mark",
+    )  # fmt: skip
+    parser.add_argument(
+        "--pixels", type=float, nargs=3, default=(0.0003, 0.0003, 0.001), metavar=CLASSES,
+        help="largest share of the clean photographs' pixels, on average",
     )  # fmt: skip
     parser.add_argument("--seed", type=int, default=7)
     options = parser.parse_args()
@@ -95,14 +99,15 @@ def main() -> None:
     export_detector(options.checkpoint, raw)
     scan = open_scanner(raw, 1, shift=SHIFT)
     raw.unlink()
-    count = max(options.clean, options.damaged)
+    count = max(options.clean, len(CLASSES) * options.damaged)
     paths = list_unseen(options.data, options.recipe, count, options.seed)
     photos = [read_limited(path) for path in paths]
     library = open_library(options.data / "damage_elements", held_out=True)
     damaged = {
         kind: [
             build_sample(photo, kind, library, (options.seed, channel, number))
-            for number, photo in enumerate(photos[: options.damaged])
+            for number, photo in enumerate(photos[: len(CLASSES) * options.damaged])
+            if number % len(CLASSES) == channel
         ]
         for channel, kind in enumerate(CLASSES)
     }
@@ -110,10 +115,13 @@ def main() -> None:
     table = sweep(scan, damaged, clean)
     sys.stderr.write(format_table(table, len(clean), LIMITS))
     chosen: dict[DamageClass, Setting] = {}
-    for kind, limit in zip(CLASSES, options.limit, strict=True):
-        setting = choose(table[kind], len(clean), limit)
+    for kind, limit, pixels in zip(CLASSES, options.limit, options.pixels, strict=True):
+        setting = choose(table[kind], len(clean), limit, pixels)
         if setting is None:
-            parser.error(f"{kind}: no setting finds any and marks at most {limit:g} of the clean")
+            parser.error(
+                f"{kind}: no setting finds any and marks at most {limit:g} of the clean "
+                f"photographs and {pixels:g} of their pixels"
+            )
         chosen[kind] = setting
         sys.stderr.write(f"{kind}: {setting}\n")
     sys.stdout.write(export_calibrated(options.checkpoint, options.out, chosen) + "\n")

@@ -33,6 +33,9 @@ class Marking(NamedTuple):
     """Pixels at the threshold or above that a page of ``EVIDENCE_AREA`` needs in all before
     anything of the class is marked; larger pages need more, by the root of their area. Damage comes
     in numbers; what merely looks like it in a sound photograph is mostly alone."""
+    floor: float = -20.0
+    """Logits below this count as this when the answers at several sizes are averaged: a size that
+    cannot see a piece must not outvote one that can."""
 
 
 EVIDENCE_AREA: Final = 640 * 480

@@ -19,7 +19,7 @@ from restorepix.detect.infrared import (
     read_plane,
 )
 from restorepix.detect.pages import judge_picture
-from restorepix.detect.weights import check_detector, find_detector, read_markings
+from restorepix.detect.weights import check_detector, find_detector, list_floors, read_markings
 from restorepix.errors import MaskError
 from restorepix.formats import read_photo
 from restorepix.masks import (
@@ -257,14 +257,16 @@ def build_finder(options: RestoreOptions) -> Finder:
     if device.type == "cpu":
         torch.set_num_threads(1)  # tiles are shared out to threads instead
     dtype = torch.float32 if found.architecture.float32 else choose_dtype(device)
-    scanner = Scanner(network, device, dtype=dtype, threads=options.threads or 1)
+    markings = read_markings(found.path)
+    floors = list_floors(markings)
+    scanner = Scanner(network, device, dtype=dtype, threads=options.threads or 1, floors=floors)
     return Finder(
         scanner,
         detect,
         weights_sha256=found.sha256,
         max_mpixels=options.max_mpixels,
         force=options.force,
-        markings=read_markings(found.path),
+        markings=markings,
     )
 
 

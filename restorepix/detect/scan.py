@@ -64,6 +64,7 @@ class Scanner:
         dtype: torch.dtype = torch.float32,
         threads: int = 1,
         octaves: Sequence[float] = OCTAVES,
+        floors: Sequence[float] = (-20.0,) * len(CLASSES),
     ) -> None:
         """Take over a detector: move it to the device, in the precision it runs in there.
 
@@ -74,8 +75,10 @@ class Scanner:
             dtype: precision of the network.
             threads: tiles that a CPU works on at a time. The answer does not depend on it.
             octaves: weights of the answers at full size, half, quarter and so on.
+            floors: of each class, the logit below which answers count as this in the average.
         """
         self._octaves = tuple(octaves)
+        self._floors = torch.tensor(floors, dtype=torch.float32)[:, None, None]
         self._device, self._dtype = device, dtype
         self._threads = threads if device.type == "cpu" else 1
         self._detector = detector.eval()
@@ -161,10 +164,10 @@ class Scanner:
                 )
             found = found.cpu()
             if coarse:
-                found = found.mul_(self._octaves[0])
+                found = torch.maximum(found, self._floors).mul_(self._octaves[0])
                 for weight, small in zip(self._octaves[1:], coarse, strict=True):
-                    logits = _enlarge_logits(small, core, maps.shape)
-                    found.add_(torch.from_numpy(logits), alpha=weight)
+                    logits = torch.from_numpy(_enlarge_logits(small, core, maps.shape))
+                    found.add_(torch.maximum(logits, self._floors), alpha=weight)
             levels = torch.sigmoid(found).mul_(255).round_().to(torch.uint8)
         maps[:, rows, columns] = levels.numpy()
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, cast, get_args
 
-from restorepix.detect.findings import Marking
+from restorepix.detect.findings import DEFAULT_MARKING, Marking
 from restorepix.errors import UsageError, WeightsError
 from restorepix.models.header import read_header
 from restorepix.options import DamageClass, DetectOptions, RestoreOptions
@@ -45,9 +46,9 @@ def check_detector(options: DetectOptions) -> None:
 def read_markings(path: Path) -> dict[DamageClass, Marking]:
     """Return what the header of a detector's weights says of each class; empty for nothing.
 
-    The header's ``marking`` is a JSON object: by class ``grow``, ``min_area`` and ``evidence``, as
-    :class:`restorepix.detect.findings.Marking` has them. The thresholds are in the weights: 0.5 is
-    where sensitivity ``normal`` begins a piece (training/calibrate.py).
+    The header's ``marking`` is a JSON object: by class ``grow``, ``min_area``, ``evidence`` and
+    ``floor``, as :class:`restorepix.detect.findings.Marking` has them. The thresholds are in the
+    weights: 0.5 is where sensitivity ``normal`` begins a piece (training/calibrate.py).
 
     Raises:
         WeightsError: it is there and means something else.
@@ -60,14 +61,21 @@ def read_markings(path: Path) -> dict[DamageClass, Marking]:
         for name, table in tables.items():
             marking = Marking(**table)
             share, area = float(marking.grow), int(marking.min_area)
-            evidence = int(marking.evidence)
-            if name not in get_args(DamageClass) or not (0 < share <= 1 <= area and evidence >= 0):
+            evidence, floor = int(marking.evidence), float(marking.floor)
+            if name not in get_args(DamageClass) or not (
+                0 < share <= 1 <= area and evidence >= 0 and floor < 0
+            ):
                 raise ValueError(name)
-            markings[name] = Marking(share, area, evidence)
+            markings[name] = Marking(share, area, evidence, floor)
     except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise WeightsError(
             f"{path}: the header's marking is {text[:80]!r}, expected for some of the classes grow "
-            "(above 0, at most 1), min_area (1 or more) and evidence (0 or more). Export the "
-            "weights again."
+            "(above 0, at most 1), min_area (1 or more), evidence (0 or more) and floor (below 0). "
+            "Export the weights again."
         ) from error
     return markings
+
+
+def list_floors(markings: Mapping[DamageClass, Marking]) -> tuple[float, ...]:
+    """Return ``Marking.floor`` of every class, in the order of the detector's outputs."""
+    return tuple(markings.get(name, DEFAULT_MARKING).floor for name in get_args(DamageClass))

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 from benchmarks.detection_scores import Counts
 from benchmarks.detection_sweep import (
+    FLOOR,
     SETTINGS,
     SHIFT,
     Row,
@@ -45,7 +46,7 @@ def as_level(logits: np.ndarray, shift: float) -> np.ndarray:
 
 
 def test_levels_are_where_rounded_logits_begin() -> None:
-    for logit in (0.0, 1.0, 3.0, 6.0, 8.0):
+    for logit in (-2.0, 0.0, 1.0, 3.0, 5.0):
         assert as_level(np.array(logit + 0.03), SHIFT) >= level(logit)
         assert as_level(np.array(logit - 0.3), SHIFT) < level(logit)
 
@@ -89,6 +90,7 @@ def test_clean_photographs_and_damage_are_counted() -> None:
     assert table["watermark"][settings[0]].marked == 0
     assert choose(table["scratch"], 2, 0.5) == settings[0]
     assert choose(table["scratch"], 2, 0.4) is None  # the other finds nothing
+    assert choose(table["scratch"], 2, 0.5, pixels=0.019) is None  # 16 of 400 px on one of two
     lines = format_table(table, 2, (0.5,)).splitlines()
     assert "| scratch | 50 % | 1 | 0 | 6 | 0 | 1.000 | 1.000 | 1.000 | 1.000 | 50.0 %" in lines[2]
     assert len({line.count("|") for line in lines}) == 1
@@ -126,6 +128,9 @@ def test_the_threshold_is_in_the_weights_and_the_rest_in_the_header(tmp_path: Pa
         "scratch": 16, "text": 40, "watermark": 6
     }  # fmt: skip
     assert [markings[name].evidence for name in CLASSES] == [50, 0, 0]
+    assert [markings[name].floor for name in CLASSES] == pytest.approx(
+        [FLOOR - 2, FLOOR - 3, FLOOR]
+    )
     assert markings["watermark"].grow == 1 and 0.2 < markings["scratch"].grow < 0.3
     assert read_markings(tmp_path / "raw.safetensors") == {}
     assert check_file(tmp_path / "out.safetensors", "detector").architecture.kind == "detector"

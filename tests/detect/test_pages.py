@@ -57,8 +57,8 @@ def test_drawings_and_screenshots_are_recognised() -> None:
 
 
 @pytest.mark.parametrize("name", ["astronaut", "camera", "coffee", "chelsea", "rocket", "brick",
-                                  "grass", "gravel", "moon",
-                                  "coins", "immunohistochemistry", "hubble_deep_field"])  # fmt: skip
+                                  "grass", "gravel", "moon", "coins", "immunohistochemistry",
+                                  "hubble_deep_field"])  # fmt: skip
 def test_photographs_are_photographs(name: str) -> None:
     try:
         image = getattr(data, name)()

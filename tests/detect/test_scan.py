@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -53,7 +54,7 @@ def test_tiles_cover_every_pixel_once_with_a_rim(height: int, width: int) -> Non
 @pytest.mark.parametrize("size", [(1, 1), (1, 700), (3, 5), (40, 33), (600, 520)])
 def test_any_size_is_scanned(size: tuple[int, int]) -> None:
     image = picture(*size)
-    maps = Scanner(Bright(), CPU).scan(image, size)
+    maps = Scanner(Bright(), CPU, octaves=(1,)).scan(image, size)
     assert maps.shape == (3, *size) and maps.dtype == np.uint8
     expected = torch.sigmoid(torch.from_numpy(image.mean(2) * 2 - 1) * 20 - 10) * 255
     if min(size) > 1:
@@ -83,7 +84,7 @@ def test_flat_tiles_are_left_out_and_marks_in_others_found() -> None:
     image = np.full((512, 2100, 3), 0.5, np.float32)
     image[100:110, 2000:2020] = 1.0
     network = Bright()
-    maps = Scanner(network, CPU).scan(image, (512, 2100))
+    maps = Scanner(network, CPU, octaves=(1,)).scan(image, (512, 2100))
     assert len(network.sizes) == 2  # one of three tiles, and the overview
     assert (maps[0, 100:110, 2000:2020] > 250).all() and not maps[0, :, :900].any()
 
@@ -102,8 +103,45 @@ def test_the_overview_adds_what_is_seen_at_a_glance() -> None:
 
     image = np.zeros((400, 2000, 3), np.float32)
     image[:, 1000:] = 1.0
-    maps = Scanner(Coarse(), CPU).scan(image, (400, 2000))
+    maps = Scanner(Coarse(), CPU, octaves=(1,)).scan(image, (400, 2000))
     assert (maps[0, :, 1010:] == 255).all() and (maps[0, :, :990] == 0).all()
+
+
+def test_octaves_are_averaged_where_they_belong() -> None:
+    class Sized(Bright):
+        """Answers in one place, with a certainty of its own at each size of the picture."""
+
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            self.sizes.append((image.shape[2], image.shape[3]))
+            strength = {400: 1.0, 208: 2.0, 112: -3.0}[image.shape[3]]  # padded to multiples of 16
+            return (image.mean(1, keepdim=True) > 0).float().repeat(1, 3, 1, 1) * strength
+
+    image = np.zeros((320, 400, 3), np.float32)
+    image[80:160, 200:300] = 1.0
+    network = Sized()
+    maps = Scanner(network, CPU, octaves=(0.5, 0.3, 0.2)).scan(image, (320, 400))
+    assert sorted(network.sizes) == [(80, 112), (160, 208), (320, 400)]
+    inside = 255 / (1 + np.exp(-(0.5 * 1 + 0.3 * 2 - 0.2 * 3)))
+    assert np.abs(maps[:, 90:150, 210:290].astype(float) - inside).max() <= 1.5
+    floors = (-20.0, -1.0, -20.0)
+    raised = Scanner(Sized(), CPU, octaves=(0.5, 0.3, 0.2), floors=floors).scan(image, (320, 400))
+    inside = 255 / (1 + np.exp(-(0.5 * 1 + 0.3 * 2 - 0.2 * 1)))
+    assert np.abs(raised[1, 90:150, 210:290].astype(float) - inside).max() <= 1.5
+    assert np.array_equal(raised[[0, 2]], maps[[0, 2]])
+    outside = np.ones((320, 400), np.bool_)
+    outside[74:166, 194:306] = False
+    assert np.abs(maps[:, outside].astype(float) - 127.5).max() <= 1
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 900), (701, 1403)])
+def test_octaves_do_not_depend_on_the_tiles(size: tuple[int, int]) -> None:
+    smooth = cv2.resize(picture(8, 9), size[::-1], interpolation=cv2.INTER_LINEAR)
+    one = Scanner(Bright(), CPU, octaves=(1,)).scan(smooth, size)
+    three = Scanner(Bright(), CPU).scan(smooth, size)
+    assert three.shape == one.shape
+    if min(size) > 300:  # where brightness changes slowly, every octave says the same
+        assert np.abs(one.astype(int) - three).max() <= 16
+        assert np.abs(one.astype(int) - three).mean() <= 1
 
 
 def test_an_answer_that_is_not_finite_is_an_error() -> None:
