@@ -184,6 +184,6 @@ def _is_written(grey: npt.NDArray[np.float32]) -> bool:
     return (
         paper >= PAPER_SHARE
         and 1 - dark - paper <= LIT_MIDDLE_SHARE
-        and letters * SAMPLE_PX**2 >= LIT_LETTERS * grey.size
-        and pixels >= LETTER_SHARE * np.count_nonzero(ink)
+        and letters * SAMPLE_PX**2 >= LIT_LETTERS * int(grey.size)
+        and pixels >= LETTER_SHARE * int(np.count_nonzero(ink))
     )

@@ -166,7 +166,7 @@ class Scanner:
             if coarse:
                 found = torch.maximum(found, self._floors).mul_(self._octaves[0])
                 for weight, small in zip(self._octaves[1:], coarse, strict=True):
-                    logits = torch.from_numpy(_enlarge_logits(small, core, maps.shape))
+                    logits = torch.tensor(_enlarge_logits(small, core, maps.shape))
                     found.add_(torch.maximum(logits, self._floors), alpha=weight)
             levels = torch.sigmoid(found).mul_(255).round_().to(torch.uint8)
         maps[:, rows, columns] = levels.numpy()
