@@ -37,7 +37,17 @@ make_inpaint() {
   python -m training.loop "$recipes/inpaint-wide.toml" --cache "$runs/cache" \
     --run "$runs/inpaint-wide" --start "$runs/inpaint-muon/checkpoint/ema.safetensors" \
     --elements "$elements"
-  python -m training.export "$runs/inpaint-wide/checkpoint" --out "$runs/inpaint.safetensors"
+  python -m training.loop "$recipes/inpaint-levels.toml" --cache "$runs/cache" \
+    --run "$runs/inpaint-levels" --start "$runs/inpaint-wide/checkpoint/ema.safetensors" \
+    --elements "$elements"
+  python -m training.loop "$recipes/inpaint-blobs.toml" --cache "$runs/cache" \
+    --run "$runs/inpaint-blobs" --start "$runs/inpaint-levels/checkpoint/ema.safetensors" \
+    --elements "$elements"
+  python -m training.loop "$recipes/inpaint-thin.toml" --cache "$runs/cache" \
+    --run "$runs/inpaint-thin" --start "$runs/inpaint-wide/checkpoint/ema.safetensors" \
+    --elements "$elements"
+  python -m training.export "$runs/inpaint-blobs/checkpoint" --attention off \
+    --thin "$runs/inpaint-thin/checkpoint" --out "$runs/inpaint.safetensors"
   python -m training.evaluate "$data" --weights "$runs/inpaint.safetensors" --photos "$photos" \
     --elements "$elements" --sheet "$runs/inpaint.png" | tee "$runs/inpaint.txt"
   python -m training.card weights/inpaint.md "$runs/inpaint.txt" --out "$runs/inpaint.md" \

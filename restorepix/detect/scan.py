@@ -151,7 +151,7 @@ class Scanner:
         rows, columns = core.slices()
         inner = core.shift(-box.top, -box.left).slices()
         with torch.inference_mode():
-            pixels = torch.from_numpy(np.require(read(box), requirements="W"))  # or torch warns
+            pixels = torch.as_tensor(np.require(read(box), requirements="W"))  # or torch warns
             planes = torch.nan_to_num(pixels, 0.0).clamp_(0, 1).permute(2, 0, 1).contiguous()
             if _is_flat(planes[:, ::8, ::8]) and _is_flat(planes):
                 return
@@ -213,7 +213,7 @@ def _reduce(read: ReadRgb, size: tuple[int, int], factor: int) -> Bytes:
     for top in range(0, height, rows):
         tall = min(rows, height - top)
         # Torch's are four times as fast as numpy's, and this is a twentieth of a whole scan.
-        pixels = torch.from_numpy(np.require(read(Box(top, 0, tall, width)), requirements="W"))
+        pixels = torch.as_tensor(np.require(read(Box(top, 0, tall, width)), requirements="W"))
         band = torch.nan_to_num(pixels, 0.0).clamp_(0, 1).numpy()
         small = (max(1, width // factor), max(1, tall // factor))
         resized = cv2.resize(band, small, interpolation=cv2.INTER_AREA)
