@@ -86,9 +86,13 @@ def draw_date(kind: str, rng: random.Random) -> tuple[Floats, Floats]:
     return np.asarray(alpha, np.float32) / 255, flat.copy()
 
 
-def draw_segments(text: str, height: int) -> Image.Image:
-    """Ink of digits and spaces of seven segments, 255 on 0, as high as told, not anti-aliased."""
-    wide, thick, step = round(0.56 * height), round(0.13 * height), round(0.8 * height)
+def draw_segments(text: str, height: int, step: int | None = None) -> Image.Image:
+    """Ink of digits and spaces of seven segments, 255 on 0, as high as told, not anti-aliased.
+
+    Places are ``step`` apart, four fifths of the height without it.
+    """
+    wide, thick = round(0.56 * height), round(0.13 * height)
+    step = round(0.8 * height) if step is None else step
     image = Image.new("L", (step * len(text), height))
     pen = ImageDraw.Draw(image)
     middle = (height - thick) // 2

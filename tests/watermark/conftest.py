@@ -47,9 +47,14 @@ def blend(
     return [np.rint(photo * (1 - a) + level * a).astype(np.uint8) for photo in photos]
 
 
-def draw_stamp(date: str, height: int) -> npt.NDArray[np.float32]:
-    """(height, w) float32 in [0, 1], the ink of digits of seven segments."""
-    ink = draw_segments(date, 4 * height)
+def draw_stamp(date: str, height: int, pitch: float | None = None) -> npt.NDArray[np.float32]:
+    """(height, w) float32 in [0, 1], the ink of digits of seven segments.
+
+    Places are ``pitch`` px apart, in quarters of a pixel; four fifths of the height, in whole
+    pixels, without it.
+    """
+    pitch = int(0.8 * height) if pitch is None else pitch
+    ink = draw_segments(date, 4 * height, round(4 * pitch))
     small = ink.resize((ink.width // 4, height), Image.Resampling.BOX)
     return np.asarray(small, np.float32) / 255
 

@@ -147,11 +147,23 @@ def test_a_dry_run_tells_what_would_be_done_and_writes_nothing(photos, tmp_path)
     assert "nothing would change)" in shown.stdout and "nothing was written" in shown.stderr
 
 
-def test_dates_that_differ_are_repainted_and_nothing_else(photos, tmp_path):
+@pytest.mark.parametrize(
+    "pitch",
+    [
+        11,
+        pytest.param(
+            11.25,
+            marks=pytest.mark.xfail(
+                strict=True, reason="digits at fractions of a pixel are found in part"
+            ),
+        ),
+    ],
+)
+def test_dates_that_differ_are_repainted_and_nothing_else(photos, tmp_path, pitch):
     large = [np.kron(photo, np.ones((2, 2, 1), np.uint8)) for photo in photos[3:11]]
     marked, inks = [], []
     for number, photo in enumerate(large):
-        ink = draw_stamp(f"9{number} {2 + number:2d} {27 - 3 * number:2d}", 14)
+        ink = draw_stamp(f"9{number} {2 + number:2d} {27 - 3 * number:2d}", 14, pitch)
         alpha = np.zeros((2 * HEIGHT, 2 * WIDTH, 1), np.float32)
         alpha[-30:-16, -110 : -110 + ink.shape[1], 0] = ink
         marked.append(np.rint(photo * (1 - alpha) + (250, 240, 40) * alpha).astype(np.uint8))
