@@ -12,6 +12,7 @@ import importlib
 import logging
 import os
 from collections.abc import Callable
+from functools import partial
 from threading import Lock
 from typing import Any, Final, cast
 
@@ -19,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from restorepix.batching import is_out_of_memory
+from restorepix.models.generator import Generator, choose_by_width
 from restorepix.tiles import WINDOW_SIZES
 
 _SIZES: Final = {(side, side) for side in WINDOW_SIZES}
@@ -57,7 +59,7 @@ class CompiledGenerator(nn.Module):
         self._is_given_up = False
 
     def forward(self, image: Tensor, mask: Tensor) -> Any:
-        """Return what the generator does; painted pixels may differ by a level.
+        """Return what the generator does; its answer may differ by a level.
 
         Args:
             image: (B, 3, H, W) float32 in [-1, 1].
@@ -100,7 +102,15 @@ class CompiledGenerator(nn.Module):
         # One process is enough for a few dozen kernels, and leaves no others behind. Read when the
         # compiler is first loaded. Weights as constants ("freezing") were as fast and took longer.
         os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
-        return _compile(self.generator, dynamic=False, backend=self._backend)
+        generator = self.generator
+        if not (isinstance(generator, Generator) and generator.thin is not None):
+            return _compile(generator, dynamic=False, backend=self._backend)
+        # Which weights a window asks for is looked at before what is compiled begins.
+        wide, thin = (
+            _compile(part.fill_hole, dynamic=False, backend=self._backend)
+            for part in (generator, generator.thin)
+        )
+        return partial(choose_by_width, generator.config.thin_px, wide, thin)
 
     def _call(self, image: Tensor, mask: Tensor) -> Any:
         if not self._is_cpu:

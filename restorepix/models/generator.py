@@ -13,7 +13,7 @@ is wide at full resolution is narrow at a quarter of it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import NamedTuple, cast
 
@@ -58,6 +58,10 @@ class Stages(NamedTuple):
     the enlarged result of the level before."""
     refined: Tensor
     """The refinement stage's prediction: the result."""
+
+
+Fill = Callable[[Tensor, Tensor], Stages]
+"""Image and mask to stages, as ``Generator.forward``."""
 
 
 def _activate(x: Tensor) -> Tensor:
@@ -207,6 +211,31 @@ def find_wide(mask: Tensor, width_px: int) -> Tensor:
     return known.flatten(1).amin(1) == 0
 
 
+def choose_by_width(
+    width_px: int, fill_wide: Fill, fill_thin: Fill, image: Tensor, mask: Tensor
+) -> Stages:
+    """Fill each sample of a batch by the function that its hole's width asks for.
+
+    Args:
+        width_px: side of the square that makes a hole wide; see ``find_wide``.
+        fill_wide: called like ``Generator.forward`` with the samples whose holes are wide.
+        fill_thin: with the others.
+        image: as for ``Generator.forward``.
+        mask: as for ``Generator.forward``.
+    """
+    is_wide = find_wide(mask, width_px)
+    if bool(is_wide.all()):
+        return fill_wide(image, mask)
+    if not bool(is_wide.any()):
+        return fill_thin(image, mask)
+    wide = fill_wide(image[is_wide], mask[is_wide])
+    thin = fill_thin(image[~is_wide], mask[~is_wide])
+    both = [torch.empty_like(image) for _ in Stages._fields]
+    for whole, ours, theirs in zip(both, wide, thin, strict=True):
+        whole[is_wide], whole[~is_wide] = ours, theirs
+    return Stages(*both)
+
+
 class Generator(nn.Module):
     """Fills the hole of an image; any size."""
 
@@ -233,22 +262,13 @@ class Generator(nn.Module):
             training. Composite ``refined`` with the image before showing it.
         """
         if self.thin is None:
-            return self._fill(image, mask)
-        is_wide = find_wide(mask, self.config.thin_px)
-        if bool(is_wide.all()):
-            return self._fill(image, mask)
-        if not bool(is_wide.any()):
-            return cast("Stages", self.thin(image, mask))
-        wide, thin = (
-            self._fill(image[is_wide], mask[is_wide]),
-            self.thin(image[~is_wide], mask[~is_wide]),
+            return self.fill_hole(image, mask)
+        return choose_by_width(
+            self.config.thin_px, self.fill_hole, self.thin.fill_hole, image, mask
         )
-        both = [torch.empty_like(image) for _ in Stages._fields]
-        for whole, ours, theirs in zip(both, wide, thin, strict=True):
-            whole[is_wide], whole[~is_wide] = ours, theirs
-        return Stages(*both)
 
-    def _fill(self, image: Tensor, mask: Tensor) -> Stages:
+    def fill_hole(self, image: Tensor, mask: Tensor) -> Stages:
+        """As ``forward``, by this module's own weights whatever the hole's width."""
         height, width = image.shape[-2:]
         multiple = MULTIPLE << (self.config.levels - 1)
         bottom, right = -height % multiple, -width % multiple

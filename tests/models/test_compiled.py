@@ -21,7 +21,7 @@ from restorepix.cluster import run_on_ray
 from restorepix.errors import UsageError
 from restorepix.inpaint import Inpainter
 from restorepix.models.compiled import CompiledGenerator
-from restorepix.models.generator import Stages
+from restorepix.models.generator import Generator, GeneratorConfig, Stages
 from restorepix.options import ClusterOptions, RestoreOptions
 from restorepix.pipeline import load_network
 from restorepix.plan import Plan
@@ -177,3 +177,35 @@ def test_the_command_with_and_without_a_compiler(tmp_path, tiny_weights, compile
     assert np.abs(plain - compiled).max() <= (1 if compiler is None else 0)
     assert "compiling the network for windows of 256 px" in said
     assert ("cannot be compiled on this machine" in said) == (compiler is not None)
+
+
+def test_both_sets_of_weights_are_compiled_and_chosen_by_the_window(capfd):
+    sizes = GeneratorConfig(
+        coarse_channels=(8, 8, 8), refine_channels=(8, 8, 8), match_channels=8,
+        attention=False, levels=2, thin_px=17,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    generator = Generator(sizes).eval()
+    assert generator.thin is not None
+    for part in (generator, generator.thin):
+        torch.nn.init.normal_(part.refine.head.weight, std=0.05)
+    asked: Counter[str] = Counter()
+
+    def count(module, inputs):
+        asked["graphs"] += 1
+        return module.forward
+
+    network = CompiledGenerator(generator, CPU, count)
+    image = torch.rand(1, 3, 256, 256) * 2 - 1
+    thin, wide = torch.zeros(1, 1, 256, 256), torch.zeros(1, 1, 256, 256)
+    thin[..., 100:104], wide[..., 90:130, 90:130] = 1, 1
+    with torch.inference_mode():
+        for turn in range(4):
+            before = asked["graphs"]
+            for mask in (thin, wide):
+                answer = network(image, mask).refined
+                assert torch.equal(answer, generator(image, mask).refined)
+            # The second turn still compiles what both sets share, at the sizes of the other.
+            if turn != 1:
+                assert (asked["graphs"] > before) == (turn == 0)
+    assert "break" not in capfd.readouterr().err
