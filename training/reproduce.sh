@@ -24,28 +24,20 @@ build_cache() { # RECIPE CACHE
   [ -f "$2/pixels.bin" ] || python -m training.data "$data" --recipe "$1" --out "$2"
 }
 
+train() { # RECIPE [RUN that it starts from]
+  python -m training.loop "$recipes/$1.toml" --cache "$runs/cache" --run "$runs/$1" \
+    --elements "$elements" ${2:+--start "$runs/$2/checkpoint/ema.safetensors"}
+}
+
 make_inpaint() {
   build_cache "$recipes/inpaint.toml" "$runs/cache"
-  python -m training.loop "$recipes/inpaint.toml" --cache "$runs/cache" --run "$runs/inpaint" \
-    --elements "$elements"
-  python -m training.loop "$recipes/inpaint-continue.toml" --cache "$runs/cache" \
-    --run "$runs/inpaint-continue" --start "$runs/inpaint/checkpoint/ema.safetensors" \
-    --elements "$elements"
-  python -m training.loop "$recipes/inpaint-muon.toml" --cache "$runs/cache" \
-    --run "$runs/inpaint-muon" --start "$runs/inpaint-continue/checkpoint/ema.safetensors" \
-    --elements "$elements"
-  python -m training.loop "$recipes/inpaint-wide.toml" --cache "$runs/cache" \
-    --run "$runs/inpaint-wide" --start "$runs/inpaint-muon/checkpoint/ema.safetensors" \
-    --elements "$elements"
-  python -m training.loop "$recipes/inpaint-levels.toml" --cache "$runs/cache" \
-    --run "$runs/inpaint-levels" --start "$runs/inpaint-wide/checkpoint/ema.safetensors" \
-    --elements "$elements"
-  python -m training.loop "$recipes/inpaint-blobs.toml" --cache "$runs/cache" \
-    --run "$runs/inpaint-blobs" --start "$runs/inpaint-levels/checkpoint/ema.safetensors" \
-    --elements "$elements"
-  python -m training.loop "$recipes/inpaint-thin.toml" --cache "$runs/cache" \
-    --run "$runs/inpaint-thin" --start "$runs/inpaint-wide/checkpoint/ema.safetensors" \
-    --elements "$elements"
+  train inpaint
+  train inpaint-continue inpaint
+  train inpaint-muon inpaint-continue
+  train inpaint-wide inpaint-muon
+  train inpaint-levels inpaint-wide
+  train inpaint-blobs inpaint-levels
+  train inpaint-thin inpaint-wide
   python -m training.export "$runs/inpaint-blobs/checkpoint" --attention off \
     --thin "$runs/inpaint-thin/checkpoint" --out "$runs/inpaint.safetensors"
   python -m training.evaluate "$data" --weights "$runs/inpaint.safetensors" --photos "$photos" \
