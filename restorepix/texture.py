@@ -21,6 +21,7 @@ Pictures are (h, w, 3) float32 RGB in [0, 1], the network's range. Masks: True =
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 import cv2
@@ -94,20 +95,25 @@ def add_texture(read: ReadRgb, mask: BoolMask, patches: Patches) -> list[tuple[B
     picture = Repaired(read, mask, patches)
     answers: list[tuple[Box, Rgb]] = []
     for box, rgb in patches:
-        area = picture.grow(box, SURROUND_PX)
-        hole = mask[area.slices()]
-        depth = np.asarray(
-            cv2.distanceTransform(hole.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE),
-            np.float32,
-        )
-        here = box.shift(-area.top, -area.left).slices()
         answer = rgb
-        if depth[here].max() >= LEAST_DEPTH_PX:
-            textured = borrow_texture(picture.read(area), hole, depth)
+        # Most holes are thin. That shows in the box itself, before its surround is looked at.
+        near = picture.grow(box, math.ceil(LEAST_DEPTH_PX))
+        if _measure_depth(mask, box, near).max() >= LEAST_DEPTH_PX:
+            area = picture.grow(box, SURROUND_PX)
+            hole = mask[area.slices()]
+            textured = borrow_texture(picture.read(area), hole, _measure_depth(mask, area, area))
             if textured is not None:
+                here = box.shift(-area.top, -area.left).slices()
                 answer = np.where(hole[here][..., None], textured[here], rgb)
         answers.append((box, answer))
     return answers
+
+
+def _measure_depth(mask: BoolMask, box: Box, area: Box) -> Rgb:
+    """Return the (h, w) distance of a box's pixels to what is known in an area around it."""
+    hole = mask[area.slices()].astype(np.uint8)
+    depth = cv2.distanceTransform(hole, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    return np.asarray(depth, np.float32)[box.shift(-area.top, -area.left).slices()]
 
 
 def borrow_texture(image: Rgb, hole: BoolMask, depth: Rgb) -> Rgb | None:
