@@ -19,10 +19,10 @@ from typing import Any, BinaryIO, Final, cast
 from restorepix.errors import UnsafeWeightsError, WeightsError
 
 MAX_HEADER_BYTES: Final = 4 << 20
-"""Larger headers are refused; ours take 12 KiB, LaMa's 90 KiB."""
+"""Larger headers are refused; ours take 22 KiB, LaMa's 90 KiB."""
 
 MAX_FILE_BYTES: Final = 4 << 30
-"""Larger files are refused; ours take 8 MiB, the largest published inpainters under 1 GiB."""
+"""Larger files are refused; ours take 15 MiB, the largest published inpainters under 1 GiB."""
 
 MAX_DIMENSIONS: Final = 8
 """Tensors with more are refused; convolutions have four."""
