@@ -47,6 +47,8 @@ class SynthesisConfig:
     """Share of samples, clean or damaged, with a hard negative; half of the clean ones get one."""
     structures: float = 0.0
     """Share of hard negatives that are ``negatives.STRUCTURE_KINDS``: trusses, outlines, bricks."""
+    missed: float = 0.0
+    """Share of scratches that are ``scratches.MISSED_KINDS``: stains, torn corners, elements."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,7 @@ def synthesise(
     for name in rng.permutation(list(classes)).tolist() if classes else []:
         if name == "scratch":
             for _ in range(int(rng.choice([1, 1, 2, 3]))):
-                painted.append(paint_scratch(canvas, library.elements))
+                painted.append(paint_scratch(canvas, library.elements, missed=config.missed))
         elif name == "text":
             for _ in range(int(rng.choice([1, 1, 2]))):
                 painted.append(paint_text(canvas, library.fonts))
