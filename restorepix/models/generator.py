@@ -23,6 +23,7 @@ from torch.nn import functional
 
 from restorepix.models.attention import ContextualAttention
 from restorepix.models.config import LayerSizes
+from restorepix.models.encoder import activate
 from restorepix.models.fill import halve, pull_push
 
 MULTIPLE = 16
@@ -64,11 +65,6 @@ Fill = Callable[[Tensor, Tensor], Stages]
 """Image and mask to stages, as ``Generator.forward``."""
 
 
-def _activate(x: Tensor) -> Tensor:
-    # With plain ReLU most channels were dead after 600 steps (training/LOG.md).
-    return functional.leaky_relu(x, 0.1)
-
-
 def _initialise(module: nn.Module) -> None:
     """He initialisation, residuals starting small, heads at zero so that training starts calm."""
     modules = cast("Iterator[tuple[str, nn.Module]]", module.named_modules())
@@ -104,6 +100,12 @@ def enlarge(x: Tensor) -> Tensor:
     return x
 
 
+def _pack(picture: Tensor, mask: Tensor, side: int, dtype: torch.dtype) -> Tensor:
+    """Picture and mask with each ``side`` x ``side`` pixels in the channels of one."""
+    parts = [functional.pixel_unshuffle(x, side).to(dtype) for x in (picture, mask)]
+    return torch.cat(parts, 1)
+
+
 class Residual(nn.Module):
     """x + conv(activation(conv(x))), the second convolution starting small."""
 
@@ -115,7 +117,7 @@ class Residual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> the same shape."""
-        return x + self.second(_activate(self.first(x)))
+        return self.second(activate(self.first(x))).add_(x)
 
 
 class Up(nn.Module):
@@ -128,7 +130,7 @@ class Up(nn.Module):
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
         """(B, C, H, W) and (B, C', 2H, 2W) -> (B, C', 2H, 2W)."""
-        return _activate(functional.pixel_shuffle(self.expand(x), 2) + skip)
+        return activate(functional.pixel_shuffle(self.expand(x), 2).add_(skip))
 
 
 class CoarseStage(nn.Module):
@@ -152,15 +154,13 @@ class CoarseStage(nn.Module):
 
     def forward(self, filled: Tensor, mask: Tensor) -> Tensor:
         """(B, 3, H, W) fill and (B, 1, H, W) mask -> (B, 3, H, W) residual on the fill."""
-        packed = functional.pixel_unshuffle(torch.cat([filled, mask], 1), 4).to(
-            self.stem.weight.dtype
-        )
-        quarter = self.enter_quarter(_activate(self.stem(packed)))
-        eighth = self.enter_eighth(_activate(self.down_eighth(quarter)))
-        bottom = self.bottom(_activate(self.down_sixteenth(eighth)))
+        packed = _pack(filled, mask, 4, self.stem.weight.dtype)
+        quarter = self.enter_quarter(activate(self.stem(packed)))
+        eighth = self.enter_eighth(activate(self.down_eighth(quarter)))
+        bottom = self.bottom(activate(self.down_sixteenth(eighth)))
         eighth = self.leave_eighth(self.up_eighth(bottom, eighth))
         quarter = self.leave_quarter(self.up_quarter(eighth, quarter))
-        return functional.pixel_shuffle(self.head(_activate(quarter)), 4)
+        return functional.pixel_shuffle(self.head(activate(quarter)), 4)
 
 
 class RefineStage(nn.Module):
@@ -186,29 +186,34 @@ class RefineStage(nn.Module):
 
     def forward(self, pasted: Tensor, mask: Tensor, attention: bool) -> Tensor:
         """(B, 3, H, W) pasted coarse and (B, 1, H, W) mask -> (B, 3, H, W) residual on it."""
-        packed = functional.pixel_unshuffle(torch.cat([pasted, mask], 1), 2).to(
-            self.stem.weight.dtype
-        )
-        half = self.enter_half(_activate(self.stem(packed)))
-        quarter = self.enter_quarter(_activate(self.down_quarter(half)))
-        eighth = self.bottom(_activate(self.down_eighth(quarter)))
+        packed = _pack(pasted, mask, 2, self.stem.weight.dtype)
+        half = self.enter_half(activate(self.stem(packed)))
+        quarter = self.enter_quarter(activate(self.down_quarter(half)))
+        eighth = self.bottom(activate(self.down_eighth(quarter)))
         quarter = self.up_quarter(eighth, quarter)
         if attention:
             hole = functional.max_pool2d(mask, 4).to(quarter.dtype)
             quarter = quarter + self.join(self.attention(quarter, hole) * hole)
         quarter = self.leave_quarter(quarter)
         half = self.leave_half(self.up_half(quarter, half))
-        return functional.pixel_shuffle(self.head(_activate(half)), 2)
+        return functional.pixel_shuffle(self.head(activate(half)), 2)
 
 
 def find_wide(mask: Tensor, width_px: int) -> Tensor:
     """Which masks hold a whole square of ``width_px``: (B, 1, H, W) in {0, 1} -> (B,) bool."""
     if min(mask.shape[-2:]) < width_px:
         return torch.zeros(len(mask), dtype=torch.bool, device=mask.device)
-    # Rows first: a minimum over a square is one over rows and one over columns.
-    known = functional.max_pool2d(1 - mask, (1, width_px), 1)
-    known = functional.max_pool2d(known, (width_px, 1), 1)
-    return known.flatten(1).amin(1) == 0
+    # The minimum over a square is one over rows and one over columns, each of them grown from the
+    # minimum over 1, 2, 4 ... pixels: a tenth of the time of pooling.
+    hole = mask
+    for dim in (2, 3):
+        reach = 1
+        while reach < width_px:
+            step = min(reach, width_px - reach)
+            length = hole.shape[dim] - step
+            hole = torch.minimum(hole.narrow(dim, 0, length), hole.narrow(dim, step, length))
+            reach += step
+    return hole.flatten(1).amax(1) > 0
 
 
 def choose_by_width(
