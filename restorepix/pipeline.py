@@ -64,6 +64,7 @@ from restorepix.photo import BoolMask, Page, Photo, Preserved
 from restorepix.plan import Job, Plan
 from restorepix.provenance import build_record
 from restorepix.report import Failure, JournalEntry, Method, Result
+from restorepix.runtime import prepare_runtime
 from restorepix.stores.place import is_remote
 from restorepix.stores.store import find_md5, hash_md5, read_object
 from restorepix.tiles import Box
@@ -333,9 +334,7 @@ def load_network(options: RestoreOptions) -> Network:
         DeviceError: the device was named and is not there.
         UsageError: the network is to be compiled, and is one that never was.
     """
-    # PyTorch's threads spin while they wait for each other. Beside any other load that made a
-    # picture of 0.3 s take 5.6 s on two cores; sleeping threads did not. Read when torch loads.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    prepare_runtime()
     from restorepix.weights import find_weights
 
     is_cpu = options.device == "cpu" or (options.device == "auto" and _is_cpu_build())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -33,6 +32,7 @@ from restorepix.masks import (
 from restorepix.options import DetectOptions, RestoreOptions
 from restorepix.photo import BoolMask, Page, Photo
 from restorepix.pipeline import Network, Repaint, inpaint_pages
+from restorepix.runtime import prepare_runtime
 from restorepix.tiles import Box
 
 if TYPE_CHECKING:
@@ -240,8 +240,7 @@ def build_finder(options: RestoreOptions) -> Finder:
         WeightsError: its weights are damaged or of another kind.
         DeviceError: the device was named and is not there.
     """
-    # As in restorepix.pipeline.load_network: threads that wait must sleep.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    prepare_runtime()
     detect = options.detect or DetectOptions()
     check_detector(detect)
     import torch
