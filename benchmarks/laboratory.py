@@ -183,9 +183,7 @@ class Laboratory:
         extra["labelled"] = open_labelled(recipe.lab, pixels, index, bank)
         trainer = start_run(recipe, self.device, extra)
         draw = open_batches(recipe.lab, pixels, index, bank)
-        before = _read_seconds(folder)
-        spent = train(trainer, draw, folder, minutes=left)
-        (folder / "seconds.json").write_text(json.dumps(before + spent))
+        train(trainer, draw, folder, minutes=left)
         if trainer.step < trainer.steps:
             return None
         return trainer.generator.cpu()
@@ -196,10 +194,12 @@ class Laboratory:
         path = folder / f"{digest([self.evaluation, name != row.name and name])}.json"
         if not path.is_file():
             return None
-        recipe = self.describe_run(row)[0]
-        crops = recipe.lab.steps * recipe.lab.batch
-        minutes = _read_seconds(folder) / 60
-        return Result(name, row.group, json.loads(path.read_text()), minutes, crops)
+        lab = self.describe_run(row)[0].lab
+        minutes = _read_state(folder).get("seconds", 0) / 60
+        records = json.loads(path.read_text())
+        return Result(
+            name, row.group, records, minutes, lab.steps * lab.batch, count_parameters(row)
+        )
 
     def keep_result(self, row: Row, name: str, records: list[dict[str, Any]]) -> None:
         """Keep what was scored."""
@@ -226,9 +226,7 @@ class Laboratory:
         """The network of a row that is trained to the end, or None."""
         recipe, folder = self.describe_run(row)
         checkpoint = find_checkpoint(folder)
-        if checkpoint is None:
-            return None
-        if json.loads((checkpoint / "state.json").read_text())["step"] < recipe.lab.steps:
+        if checkpoint is None or _read_state(folder)["step"] < recipe.lab.steps:
             return None
         network = build_model(recipe.lab.system, recipe.model)
         network.load_state_dict(load_file(checkpoint / "generator.safetensors"))
@@ -258,16 +256,23 @@ class Laboratory:
         return results
 
 
+def count_parameters(row: Row) -> int:
+    """Parameters of a row's network."""
+    with torch.device("meta"):
+        return sum(p.numel() for p in build_model(row.system, row.model).parameters())
+
+
+def _read_state(folder: Path) -> dict[str, float]:
+    """Step and seconds of a run's checkpoint; empty where there is none."""
+    checkpoint = find_checkpoint(folder)
+    return json.loads((checkpoint / "state.json").read_text()) if checkpoint else {}
+
+
 def _wants_encoder(row: Row) -> bool:
     """Whether a row needs an encoder that was pre-trained."""
     return row.training.get("arm") in ("finetuned", "frozen") or any(
         row.training.get(name) for name in ("perceptual_weight", "style_weight")
     )
-
-
-def _read_seconds(folder: Path) -> float:
-    path = folder / "seconds.json"
-    return float(json.loads(path.read_text())) if path.is_file() else 0.0
 
 
 def list_variants(row: Row, paint: Paint | None = None) -> dict[str, Paint]:

@@ -1,6 +1,7 @@
-"""What networks of published size cost: parameters, multiplications, time, memory.
+"""What systems of published size cost: parameters, multiplications, time, memory.
 
-Each is measured in a process of its own, ``python -m benchmarks.laboratory_costs NAME``.
+Each is measured in a process of its own, ``python -m benchmarks.laboratory_costs NAME``. Times are
+the processor's, which other work on the machine lengthens less than the clock's.
 """
 
 from __future__ import annotations
@@ -15,15 +16,23 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
+from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.laboratory_cases import draw_square
+from benchmarks.laboratory_cases import NAMES, draw_square
 from benchmarks.machine import describe_setup
+from restorepix.models.lab.catalogue import METHODS, build_method
 from training.lab.systems import build_model
 
 COSTS: dict[str, tuple[str, dict[str, Any]]] = {
-    "restorepix": ("restorepix", {}),
+    **{title: (name, {}) for name, title in NAMES.items()},
+    "restorepix, one level, no attention": ("restorepix", {"attention": False}),
     "DeepFill v1": ("deepfill-v1", {}),
+    "DeepFill v1, propagation off": ("deepfill-v1", {"fusion": 1}),
+    "DeepFill v1, key stride 2": ("deepfill-v1", {"key_stride": 2}),
+    "DeepFill v1, spatial transformer": ("deepfill-v1", {"branch": "transformer"}),
+    "DeepFill v1, appearance flow": ("deepfill-v1", {"branch": "flow"}),
     "DeepFill v1 baseline, no attention": ("deepfill-v1", {"branch": "none"}),
     "context encoder, AlexNet form": ("context-encoder-alexnet", {}),
     "context encoder, centre form": ("context-encoder", {"form": "center"}),
@@ -35,37 +44,50 @@ COSTS: dict[str, tuple[str, dict[str, Any]]] = {
     "Shift-Net": ("shift-net", {}),
     "BYOL U-Net": ("byol-unet", {}),
 }
-"""Networks of published size, whose cost is measured."""
+"""Methods, and networks of published size: system and config of each."""
+
+REPEATS = 3
+"""Calls that are timed after the first, which is the only one if it takes ``LONG_S``."""
+LONG_S = 10.0
 
 
 def measure_cost(name: str) -> dict[str, float]:
-    """Parameters, GMAC at 256 px, seconds at 256 and 512 px, and MiB that a call of 512 px adds.
+    """Parameters, GMAC at 256 px, CPU seconds at 256 and 512 px, MiB that a call of 512 px adds.
 
-    Run in a process of its own: memory is the growth of the process's peak.
+    Run in a process of its own: memory is by how much the first call raises the process's peak.
     """
     torch.manual_seed(0)
-    network = build_model(*COSTS[name]).eval()
+    system, config = COSTS[name]
+    method = system in METHODS
+    network = (build_method({"method": system}) if method else build_model(system, config)).eval()
     found = {"parameters": float(sum(p.numel() for p in network.parameters()))}
-    width = 56 if COSTS[name][1].get("form") == "center" else None
-    for side in (256, 512):
+    width = 56 if config.get("form") == "center" else None
+    for side in (512, 256):
         mask = torch.from_numpy(draw_square(side, width or side // 2))[None, None].float()
-        image = torch.rand(1, 3, side, side) * 2 - 1
+        image = functional.interpolate(
+            torch.rand(1, 3, side // 16, side // 16), size=(side, side), mode="bicubic"
+        ).clamp(0, 1) * 2 - 1  # fmt: skip
         with torch.inference_mode():
-            if side == 256:
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            times = [_time_call(network, image, mask)]
+            if side == 512:
+                after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+                found["mib"] = (after - before) / 1024
+            if times[0] < LONG_S:
+                times = [_time_call(network, image, mask) for _ in range(REPEATS)]
+            found[f"seconds_{side}"] = statistics.median(times)
+            if side == 256 and not method:
                 counter = FlopCounterMode(display=False)
                 with counter:
                     network(image, mask)
                 found["gmac"] = counter.get_total_flops() / 2e9
-            before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-            network(image, mask)
-            found["mib"] = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-            times: list[float] = []
-            for _ in range(3):
-                begin = time.perf_counter()
-                network(image, mask)
-                times.append(time.perf_counter() - begin)
-        found[f"seconds_{side}"] = statistics.median(times)
     return found
+
+
+def _time_call(network: nn.Module, image: Tensor, mask: Tensor) -> float:
+    begin = time.process_time()
+    network(image, mask)
+    return time.process_time() - begin
 
 
 def read_costs(runs: Path) -> dict[str, dict[str, float]]:

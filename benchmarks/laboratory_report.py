@@ -39,8 +39,9 @@ of DeepFill all go on from one trained network: "{start}".
 _LEGEND = """\
 PSNR in dB, L1 and L2 in percent of full scale, over the hole; SSIM and TV (total variation, in
 percent) over the whole picture; sharpness is the mean gradient in the hole over that of the truth.
-Means over photographs and kinds of damage; a system that refused some is marked. Minutes: training
-on the machine above, which other work may have shared; rows of equal recipes share a run.
+Means over photographs and kinds of damage; a system that refused some is marked. CPU s are of one.
+Parameters are those of the network as trained here. Minutes: the processor's, in training; rows of
+equal recipes share a run.
 """
 
 
@@ -56,6 +57,8 @@ class Result:
     """Of training; None for what is not trained."""
     crops: int | None = None
     """That it was trained on, without those of the row that it went on from."""
+    parameters: int | None = None
+    """Of its network as trained; None for methods."""
 
     def select(self, **wanted: Any) -> list[Mapping[str, Any]]:
         """Records that were not refused and have these values."""
@@ -112,9 +115,9 @@ def write_group(results: Sequence[Result]) -> str:
         refused = sum("refused" in record for record in result.records)
         name = f"{result.name} (refused {refused})" if refused else result.name
         values = [_number(result.average(score), digits) for _, score, digits in _COLUMNS]
-        crops = "" if result.crops is None else f"{result.crops:,}"
-        rows.append([name, *values, crops, _number(result.minutes, 1)])
-    head = ["row", *(title for title, _, _ in _COLUMNS), "crops", "minutes"]
+        counts = ["" if n is None else f"{n:,}" for n in (result.parameters, result.crops)]
+        rows.append([name, *values, *counts, _number(result.minutes, 1)])
+    head = ["row", *(title for title, _, _ in _COLUMNS), "parameters", "crops", "minutes"]
     return _write_table(head, rows)
 
 
@@ -204,15 +207,15 @@ def write_costs(costs: Mapping[str, Mapping[str, float]]) -> str:
     rows = [
         [
             name,
-            f"{cost['parameters']:,.0f}",
-            _number(cost["gmac"], 1),
+            f"{cost['parameters']:,.0f}" if cost["parameters"] else "",
+            _number(cost.get("gmac"), 1),
             _number(cost["seconds_256"], 3),
             _number(cost["seconds_512"], 3),
             _number(cost["mib"], 0),
         ]
         for name, cost in costs.items()
     ]
-    head = ["network", "parameters", "GMAC at 256", "s at 256", "s at 512", "MiB more at 512"]
+    head = ["system", "parameters", "GMAC at 256", "s at 256", "s at 512", "MiB more at 512"]
     return _write_table(head, rows)
 
 
@@ -261,7 +264,8 @@ def write_report(
         parts += [
             "## Cost at published size\n",
             "Float32, one thread, random weights, the middle quarter masked (the centre form: 56 "
-            "px). GMAC counts convolutions and matrix products.\n",
+            "px). GMAC counts convolutions and matrix products; seconds are the processor's, the "
+            "median of three calls; MiB are what the first call adds to the process.\n",
             write_costs(costs),
         ]
     if comparisons:

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from benchmarks import laboratory, laboratory_cases, laboratory_report
-from benchmarks.laboratory_costs import COSTS
+from benchmarks.laboratory_costs import COSTS, measure_cost
 from benchmarks.laboratory_pictures import cut_windows, draw_neighbours, look_by_context
 from benchmarks.laboratory_report import (
     MARKER,
@@ -23,6 +23,7 @@ from benchmarks.laboratory_report import (
     replace_measured,
     write_breakdown,
     write_claims,
+    write_costs,
     write_group,
 )
 from restorepix.errors import UnsupportedError
@@ -303,9 +304,19 @@ def test_published_sizes_are_those_whose_cost_is_measured():
         sizes = {
             name: sum(p.numel() for p in build_model(*entry).parameters())
             for name, entry in COSTS.items()
-            if "DeepFill" in name
+            if entry[0] == "deepfill-v1"
         }
-    assert sizes == {
-        "DeepFill v1": 3_601_542,
-        "DeepFill v1 baseline, no attention": 2_758_118,
-    }
+    assert sizes.pop("DeepFill v1 baseline, no attention") == 2_758_118
+    assert sizes.pop("DeepFill v1") == 3_601_542
+    assert sizes.pop("DeepFill v1, key stride 2") == 3_601_542
+    assert len(sizes) == 3
+
+
+@pytest.mark.parametrize("name", ["Telea", "GLCIC"])
+def test_a_cost_is_measured_of_methods_and_of_networks(name, monkeypatch):
+    monkeypatch.setitem(COSTS, "GLCIC", ("glcic", {"channels": 4}))
+    cost = measure_cost(name)
+    assert 0 < cost["seconds_256"] < cost["seconds_512"]
+    assert cost["mib"] >= 0
+    assert ("gmac" in cost) == bool(cost["parameters"]) == (name == "GLCIC")
+    assert name in write_costs({name: cost})

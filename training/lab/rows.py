@@ -136,7 +136,7 @@ ROWS: tuple[Row, ...] = (
     Row("context encoder, any size", "systems", "context-encoder", WHOLE, NARROW, patches=True),
     Row("GLCIC", "systems", "glcic", {"channels": 32}, {"critic_channels": 16}, blend=True),
     Row(
-        "Shift-Net", "systems", "shift-net", {"channels": 32, "depth": 5},
+        "Shift-Net", "systems", "shift-net", {"channels": 28, "depth": 5},
         NARROW | {"lr": 1e-3},
     ),
     Row("BYOL U-Net", "systems", "byol-unet", {}, {"arm": "finetuned", "lr": 1e-3}),

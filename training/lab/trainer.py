@@ -49,6 +49,8 @@ class LabTrainer(ABC):
         self.generator = generator.train()
         self.steps, self.seed, self.bf16 = steps, seed, bf16
         self.step = 0
+        self.seconds = 0.0
+        """That steps took in all calls, as ``train`` counts them."""
         self.networks: dict[str, nn.Module] = {"generator": generator}
         self.optimizers: dict[str, Optimizer] = {}
 
@@ -112,8 +114,9 @@ class LabTrainer(ABC):
                 for key, value in state.items()
             }
             save_file(_plain(flat), fresh / f"{name}.optimizer.safetensors")
+        about = {"step": self.step, "steps": self.steps, "seconds": self.seconds}
         # Written last: with it, the new folder is whole even without this rename.
-        (fresh / "state.json").write_text(json.dumps({"step": self.step, "steps": self.steps}))
+        (fresh / "state.json").write_text(json.dumps(about))
         shutil.rmtree(folder, ignore_errors=True)
         fresh.rename(folder)
 
@@ -128,7 +131,8 @@ class LabTrainer(ABC):
                 states.setdefault(int(index), {})[field] = value
             whole = optimizer.state_dict()
             optimizer.load_state_dict({**whole, "state": states})
-        self.step = int(json.loads((folder / "state.json").read_text())["step"])
+        about = json.loads((folder / "state.json").read_text())
+        self.step, self.seconds = int(about["step"]), float(about.get("seconds", 0))
 
 
 def _plain(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
