@@ -398,7 +398,9 @@ class _LazyInpainter:
             from restorepix.grain import add_grain
 
             patches = add_grain(image, mask, patches)
-        return patches
+        from restorepix.tone import keep_tone
+
+        return keep_tone(image, mask, patches)
 
     def _load(self) -> Inpainting:
         import torch
