@@ -19,6 +19,7 @@ import math
 import re
 import sys
 import time
+import tomllib
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,7 @@ from benchmarks.laboratory_pictures import (
 )
 from benchmarks.laboratory_report import Result, replace_measured, write_report
 from benchmarks.machine import describe_setup
+from restorepix.models.lab.catalogue import LAB_MODELS
 from restorepix.models.lab.context_encoder import ContextEncoder
 from restorepix.models.lab.deepfill import DeepFill
 from restorepix.models.lab.glcic import blend
@@ -67,12 +69,23 @@ from training.lab.representations import (
     export_learned,
     pretrain,
 )
-from training.lab.rows import BATCH, CROP_PX, CROPS, ROWS, Row, find_row
+from training.lab.rows import BATCH, CROP_PX, CROPS, PUBLISHED, ROWS, Row, find_row
 from training.lab.run import export_network, load_features, train
 from training.lab.systems import SYSTEMS, build_model, start_run
+from training.publish import describe_pin
 
 VERSION = 2
 """Raised whenever results that are kept become worthless."""
+
+LARGEST_BYTES = 8_000_000
+"""Of a weights file that is committed."""
+
+_MANIFEST = """\
+# Weights of the laboratory's systems (docs/systems.md), written by python -m benchmarks.laboratory
+# --export. They show how systems begin to learn; the default inpainter is far better than any.
+
+[models]
+"""
 
 REPRESENTATIONS = "representations"
 """What ``--only`` calls the comparison of encoders."""
@@ -233,16 +246,53 @@ class Laboratory:
         return network.eval()
 
     def export(self, folder: Path) -> list[Path]:
-        """Weights of the systems that are trained, as files that ``fix --model`` takes."""
+        """Weights of the systems that are trained, as files that ``fix --model`` takes.
+
+        With ``manifest.toml`` for those that are small enough for weights/lab/.
+        """
         written: list[Path] = []
+        entries: list[str] = []
         for row in ROWS:
             network = self.load_network(row) if row.group == "systems" else None
             if network is not None:
                 recipe = self.describe_run(row)[0]
                 name = re.sub(r"[^a-z0-9]+", "-", row.name.lower()).strip("-")
-                written.append(folder / f"{name}.safetensors")
-                export_network(network, recipe, recipe.lab.steps, written[-1])
-        return written
+                path = folder / f"{name}.safetensors"
+                export_network(network, recipe, recipe.lab.steps, path)
+                written.append(path)
+                entries += [
+                    self.describe_model(model, row, path)
+                    for model, published in PUBLISHED.items()
+                    if published == row.name and path.stat().st_size <= LARGEST_BYTES
+                ]
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "manifest.toml").write_text("\n".join([_MANIFEST, *entries]), "utf-8")
+        return [*written, folder / "manifest.toml"]
+
+    def describe_model(self, model: str, row: Row, path: Path) -> str:
+        """A model's tables in the manifest of the laboratory's weights."""
+        result = self.read_result(row, row.name)
+        start = find_row(row.start) if row.start else None
+        before = self.read_result(start, start.name) if start else None
+        minutes = sum(found.minutes or 0 for found in (result, before) if found)
+        about = {
+            **tomllib.loads(describe_pin(path)),
+            "architecture": LAB_MODELS[row.system].architecture,
+            "row": row.name,
+            "command": f"python -m benchmarks.laboratory DATA --crops {self.crops}",
+            "data": "photographs that may be redistributed: weights/ATTRIBUTION.md",
+            "minutes": round(minutes, 1),
+            "device": describe_setup().partition(", commit")[0],
+        }
+        lines = [f"[models.{model}]", *(f"{key} = {json.dumps(v)}" for key, v in about.items())]
+        if result is not None:
+            lines += [
+                "",
+                f"[models.{model}.metrics]",
+                "# Hole PSNR in dB (docs/systems.md).",
+                *(f"{kind} = {result.average('psnr_hole', kind=kind):.2f}" for kind in KINDS),
+            ]
+        return "\n".join(lines) + "\n"
 
     def score_untrained(self) -> list[Result]:
         """Methods that learn nothing, from what is kept or anew."""

@@ -36,6 +36,10 @@ REPO_VARIABLE: Final = "RESTOREPIX_WEIGHTS_REPO"
 DEFAULT_MODEL: Final = "inpaint"
 """The model of the manifest that ``fix`` repaints with."""
 
+LAB_FOLDER: Final = "lab"
+"""Below the folder of weights: those of the laboratory, with a manifest of their own. A checkout
+has them, an installed package the manifest alone."""
+
 Progress = Callable[[str, int, int], None]
 """Told of a download: the model's name, the bytes that are here, the bytes of the whole file."""
 
@@ -179,13 +183,23 @@ def list_models() -> dict[str, Model]:
     return read_manifest(find_weights_folder())
 
 
+def list_laboratory() -> dict[str, Model]:
+    """Systems of the laboratory that have weights, by name; what works on all models skips them.
+
+    Raises:
+        WeightsError: the laboratory's manifest is damaged.
+    """
+    folder = find_weights_folder() / LAB_FOLDER
+    return read_manifest(folder) if (folder / "manifest.toml").is_file() else {}
+
+
 def find_model(name: str) -> Model:
-    """The model of a name.
+    """The model of a name, the laboratory's among them.
 
     Raises:
         UsageError: there is none.
     """
-    models = list_models()
+    models = list_models() | list_laboratory()
     if name in METHODS:
         raise UsageError(f"{name} is a method without weights: pass it to --model as it is.")
     if name not in models:
@@ -279,8 +293,11 @@ def locate_model(model: Model, override: str | None = None) -> Place | None:
     """
     for path in list_cached(model, override):
         return Place(path, "cache")
-    path = find_weights_folder() / model.file
-    return Place(path, "bundled") if path.is_file() else None
+    folder = find_weights_folder()
+    for path in (folder / model.file, folder / LAB_FOLDER / model.file):
+        if path.is_file():
+            return Place(path, "bundled")
+    return None
 
 
 def find_weights(
@@ -310,8 +327,8 @@ def find_weights(
         UsageError: what names the repository is none.
     """
     if weights is not None:
-        models = list_models() if weights.name == str(weights) and not weights.exists() else {}
-        if str(weights) not in models:
+        bare = weights.name == str(weights) and not weights.exists()
+        if not bare or str(weights) not in list_models() | list_laboratory():
             if str(weights) in METHODS and not weights.exists() and kind == "inpainter":
                 return describe_method(str(weights))
             if str(weights) in LAB_MODELS and not weights.exists():
@@ -405,6 +422,12 @@ def fetch_model(
     """
     source = choose_repo(model, repo)
     elsewhere = f"copy {model.file} here and run restorepix models pull {model.name} --from DIR"
+    if source is None and model.name in LAB_MODELS:
+        raise MissingWeightsError(
+            f"{model.name}: its weights are not on this machine; a checkout of restorepix has them "
+            f"in weights/{LAB_FOLDER}/, and no Hub repository is set. "
+            f"{describe_training(model.name)}."
+        )
     if source is None:
         raise MissingWeightsError(
             f"{model.name}: its weights are not on this machine, and no Hub repository is set "

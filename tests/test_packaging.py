@@ -62,6 +62,9 @@ def test_the_wheel_is_small_and_holds_what_a_run_needs(built):
         if path.is_file() and "__pycache__" not in inside:
             assert inside in names, inside
     assert not [name for name in names if name.startswith(("tests/", "training/", "runs/"))]
+    weights = [path.name for path in (ROOT / "weights").iterdir() if path.is_file()]
+    inside = {name.partition("_weights/")[2] for name in names if "_weights/" in name}
+    assert inside == {*weights, "lab/manifest.toml"}
 
 
 def test_the_sdist_holds_what_builds_and_tests_it(built):

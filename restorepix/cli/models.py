@@ -51,10 +51,10 @@ def list_command(
     """List every model that this version knows, where its weights are, and methods without."""
     with report_errors(debug):
         from restorepix.models.lab.catalogue import LAB_MODELS, METHODS
-        from restorepix.weights import find_own_cache, list_models
+        from restorepix.weights import find_own_cache, list_laboratory, list_models
 
         talk = Talk(quiet=False, as_json=as_json)
-        models = list(list_models().values())
+        models = list((list_models() | list_laboratory()).values())
         records = [_describe(model, weights_repo) for model in models]
         records += [_describe_method(name) for name in METHODS]
         if as_json:
@@ -83,7 +83,7 @@ def list_command(
             write_line("  ".join([*cells, row[5]]))
         if not any(record["repo"] for record in records):
             talk.say(UNPUBLISHED)
-        if untrained := [name for name in LAB_MODELS if name not in list_models()]:
+        if untrained := [name for name in LAB_MODELS if name not in list_laboratory()]:
             talk.say(
                 f"no weights yet: {', '.join(untrained)} (fix --model NAME says how to train them)"
             )
@@ -358,9 +358,15 @@ def fetch_missing(
         WeightsError: one is missing and cannot or may not be fetched.
         UsageError: what names the repository is none.
     """
-    from restorepix.weights import DEFAULT_MODEL, fetch_model, list_models, locate_model
+    from restorepix.weights import (
+        DEFAULT_MODEL,
+        fetch_model,
+        list_laboratory,
+        list_models,
+        locate_model,
+    )
 
-    known = list_models()
+    known = list_models() | list_laboratory()
     for name in models:
         if name == DEFAULT_MODEL and options.weights is not None:
             if options.weights.exists():

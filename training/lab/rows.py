@@ -192,6 +192,17 @@ TWINS: Mapping[Group, tuple[str, str]] = {
 """Rows that differ in nothing but the seed: a difference of that size tells nothing."""
 
 
+PUBLISHED: Mapping[str, str] = {
+    "deepfill-v1": "DeepFill v1",
+    "context-encoder": "context encoder, any size",
+    "glcic": "GLCIC",
+    "shift-net": "Shift-Net",
+    "byol-unet": "BYOL U-Net",
+}
+"""Rows whose weights ``restorepix fix --model NAME`` takes, by that name. The AlexNet and the
+centre form are left out: their files are larger than the 8 MB that one may have."""
+
+
 def find_row(name: str) -> Row:
     """The row of a name.
 
