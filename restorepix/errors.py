@@ -220,6 +220,12 @@ class PreservationError(PhotoError):
     code = "preservation"
 
 
+class NotRestoredError(PhotoError):
+    """A picture of a verified folder has no restored file."""
+
+    code = "not-restored"
+
+
 class WriteError(PhotoError):
     """The output could not be written (disk full, permission, name too long)."""
 

@@ -44,10 +44,15 @@ class Job:
     """Where the original goes first when the output takes its place."""
 
     @property
+    def place(self) -> Path:
+        """The new file: the backup where there is one, else the output."""
+        return self.backup or self.output
+
+    @property
     def journal_key(self) -> str:
         """Name of the output, or of the backup, in the run folder: kept when that is moved."""
         folder = self.run_folder or self.output.parent
-        return (self.backup or self.output).relative_to(folder).as_posix()
+        return self.place.relative_to(folder).as_posix()
 
 
 @dataclass(frozen=True)
@@ -86,7 +91,8 @@ def build_plan(
         UsageError: no input exists, there is no mask path, ``-o`` asks for a format that is
             not written, or ``--in-place`` has no backup tree.
         PlanError: two inputs would write one output, an output would replace an input or a mask,
-            ``-o`` is an input folder or cannot be a folder, or a disk has too little room.
+            ``-o`` is an input folder, or outputs cannot be written where they belong: something
+            is no folder or may not be written, or a disk has too little room.
     """
     if options.in_place:
         _check_backup(paths, output, options.backup)
@@ -98,15 +104,43 @@ def build_plan(
     if mask is not None and _is_apart(mask, paths):
         never.append(mask)
     found = find_inputs(paths, walk, never=never)
-    sources, copies = _drop_copies(found.sources)
+    sources, copies = drop_copies(found.sources)
     jobs, masks = _drop_masks([places.build_job(source, finder) for source in sources])
     for folder in {job.run_folder for job in jobs if is_remote(job.run_folder)}:
         assert folder is not None
         check_contact(folder)
     _refuse_originals(jobs, found)
     _refuse_collisions(jobs)
-    _refuse_full_disks(jobs)
+    # An output that is there is skipped, refused, or replaced by about as many bytes.
+    missing = [job for job in jobs if not is_remote(job.place) and not is_taken(job.place)]
+    for folder in dict.fromkeys(job.run_folder or job.place.parent for job in missing):
+        check_folder(folder, "--backup" if options.in_place else "-o")
+    _refuse_full_disks(missing)
     return Plan(tuple(jobs), found.ignored, tuple(masks), tuple(copies))
+
+
+def check_folder(folder: Path, option: str) -> None:
+    """Refuse a folder that could not be made, or not be written into.
+
+    Args:
+        folder: a place for files; one in a store is not looked at.
+        option: what the user can choose another one with.
+
+    Raises:
+        PlanError: it, or the first thing above it that is there, is no folder or may not be
+            written.
+    """
+    if is_remote(folder):
+        return
+    advice = f"Choose another {option}."
+    for place in (folder, *folder.absolute().parents):
+        if is_folder(place):
+            if not os.access(place, os.W_OK | os.X_OK):
+                raise PlanError(f"{place}: this folder may not be written. {advice}")
+            return
+        if is_taken(place):
+            found = "a file" if place == folder else f"{place}, which is none"
+            raise PlanError(f"{folder}: expected a folder, found {found}. {advice}")
 
 
 def change_suffix(name: str, to: str | None, found: str | None) -> str:
@@ -251,8 +285,6 @@ def _check_backup(paths: Sequence[Path], output: Path | None, backup: Path | Non
                     f"--backup {backup}: the backup tree is or holds an input. Name a folder of "
                     "its own."
                 )
-    if backup is not None and is_taken(backup) and not is_folder(backup):
-        raise PlanError(f"--backup {backup}: expected a folder, found a file.")
 
 
 def _is_file_name(path: Path, output: Path) -> bool:
@@ -267,19 +299,19 @@ def _is_apart(mask: Path, paths: Iterable[Path]) -> bool:
     return all(_fold_folder(path) != _fold_folder(mask) for path in paths)
 
 
-def _drop_copies(sources: Sequence[Source]) -> tuple[list[Source], list[Path]]:
+def drop_copies(sources: Sequence[Source]) -> tuple[list[Source], list[Path]]:
     """Part inputs from pictures below folders that a run on single files left beside them.
 
     ``a-restored.png`` is one where ``a`` with any suffix is an input too; named outright, it is
     an input like any other.
     """
-    originals = {_fold_file(source.path.with_suffix("")) for source in sources}
+    originals = {fold_file(source.path.with_suffix("")) for source in sources}
     kept: list[Source] = []
     copies: list[Path] = []
     for source in sources:
         stem = source.path.stem.removesuffix(OUTPUT_ENDING)
         is_copy = source.folder is not None and stem not in ("", source.path.stem)
-        if is_copy and _fold_file(source.path.with_name(stem)) in originals:
+        if is_copy and fold_file(source.path.with_name(stem)) in originals:
             copies.append(source.path)
         else:
             kept.append(source)
@@ -288,11 +320,11 @@ def _drop_copies(sources: Sequence[Source]) -> tuple[list[Source], list[Path]]:
 
 def _drop_masks(jobs: list[Job]) -> tuple[list[Job], list[Path]]:
     """Part jobs from pictures below folders that are only there as masks of others."""
-    used = {_fold_file(job.mask) for job in jobs if job.mask is not None}
+    used = {fold_file(job.mask) for job in jobs if job.mask is not None}
     kept: list[Job] = []
     masks: list[Path] = []
     for job in jobs:
-        if job.source.folder is not None and _fold_file(job.source.path) in used:
+        if job.source.folder is not None and fold_file(job.source.path) in used:
             masks.append(job.source.path)
         else:
             kept.append(job)
@@ -303,7 +335,7 @@ def _refuse_collisions(jobs: Iterable[Job]) -> None:
     taken: dict[str, Job] = {}
     for job in jobs:
         for place in filter(None, (job.output, job.backup)):
-            other = taken.setdefault(_fold_file(place), job)
+            other = taken.setdefault(fold_file(place), job)
             if other is job:
                 continue
             if other.source.path == job.source.path:
@@ -319,18 +351,17 @@ def _refuse_collisions(jobs: Iterable[Job]) -> None:
 
 
 def _refuse_originals(jobs: Iterable[Job], found: Found) -> None:
-    originals = {_fold_file(source.path): source.path for source in found.sources}
+    originals = {fold_file(source.path): source.path for source in found.sources}
     originals |= {_fold_folder(source.path): source.path for source in found.sources}
     for job in jobs:
-        place = job.backup or job.output
-        original = originals.get(_fold_file(place))
+        original = originals.get(fold_file(job.place))
         if original is not None:
             what, option = ("backup", "--backup") if job.backup else ("output", "-o")
             raise PlanError(
-                f"{place}: the {what} for {job.source.path} would replace the original "
+                f"{job.place}: the {what} for {job.source.path} would replace the original "
                 f"{original}. Choose another {option}."
             )
-        if job.mask is not None and _fold_file(job.mask) == _fold_file(job.output):
+        if job.mask is not None and fold_file(job.mask) == fold_file(job.output):
             raise PlanError(
                 f"{job.output}: the output for {job.source.path} would replace its mask. "
                 "Choose another -o."
@@ -342,10 +373,7 @@ def _refuse_full_disks(jobs: Iterable[Job]) -> None:
     needed: Counter[int] = Counter()
     folders: dict[int, Path] = {}
     for job in jobs:
-        place = job.backup or job.output
-        if is_remote(place) or is_taken(place):
-            continue  # skipped, refused, or replaced by about as many bytes
-        folder = _find_existing(place.parent)
+        folder = _find_existing(job.place.parent)
         device = folder.stat().st_dev
         folders.setdefault(device, folder)
         needed[device] += _measure_file(job.source.path)
@@ -384,7 +412,7 @@ def _fold_folder(path: Path) -> str:
     return fold_name(str(path) if is_remote(path) else os.path.realpath(path))
 
 
-def _fold_file(path: Path) -> str:
+def fold_file(path: Path) -> str:
     """Return the same for files; a link at the end counts itself, for writing replaces it."""
     if is_remote(path):
         return fold_name(str(path))

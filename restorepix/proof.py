@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
-from restorepix.errors import MaskError, PhotoError, PreservationError, UnreadableError
+from restorepix.errors import (
+    MaskError,
+    NotRestoredError,
+    PhotoError,
+    PreservationError,
+    UnreadableError,
+)
 from restorepix.formats import CONVERSIONS, read_photo, verify_photo
 from restorepix.formats.private import strip_metadata
-from restorepix.inputs import JOURNAL_FOLDER, JOURNAL_NAME, Source, find_inputs
+from restorepix.inputs import JOURNAL_FOLDER, JOURNAL_NAME, Found, Source, find_inputs
 from restorepix.masks import MaskFinder, read_mask
 from restorepix.options import DEFAULT_TIMEOUT_S, RestoreOptions, WalkOptions
 from restorepix.photo import BoolMask, Photo
 from restorepix.pipeline import hash_bytes, place_mask, read_file
-from restorepix.plan import change_suffix
+from restorepix.plan import change_suffix, drop_copies, fold_file
 from restorepix.report import Journal, JournalEntry, Result
 from restorepix.stores.books import SEGMENTS_FOLDER, StoreJournal
 from restorepix.stores.place import is_remote
@@ -35,6 +42,8 @@ class Proof:
     differs."""
     error: str = ""
     """What differs, or why nothing can be said."""
+    code: str = ""
+    """The word for ``error`` (docs/errors.md)."""
 
 
 def verify_files(before: Path, after: Path, mask: Path | None, options: RestoreOptions) -> str:
@@ -60,13 +69,18 @@ def verify_files(before: Path, after: Path, mask: Path | None, options: RestoreO
 
 
 def verify_folders(
-    before: Path, after: Path, mask: Path | None, options: RestoreOptions
+    before: Path,
+    after: Path,
+    mask: Path | None,
+    options: RestoreOptions,
+    walk: WalkOptions | None = None,
 ) -> Iterator[Proof]:
     """Compare every picture of a folder with its restored file in another.
 
     Where a run's journal lies in one of the folders, or right above, it tells which mask was
-    used, unless ``mask`` does; pictures that the journal does not know are passed over. Without
-    a journal every picture must have a restored file, and without a mask too all of it is known.
+    used, unless ``mask`` does; without either all of a picture is known. What a run leaves out is
+    left out here: masks among the pictures, and restored copies beside their originals. Every
+    other picture must have a restored file, and whatever has one must be a picture.
 
     Args:
         before: the originals; after a run with ``--in-place`` its backup tree.
@@ -74,6 +88,7 @@ def verify_folders(
         mask: a mask for all or a folder of masks; None for what the journal knows.
         options: ``dilate`` as it was used with ``mask``, ``strip`` where no journal tells, and
             ``max_mpixels``.
+        walk: which files of ``before`` the run took; None for all.
 
     Yields:
         The outcome for each picture, in natural order.
@@ -84,17 +99,24 @@ def verify_folders(
     history = _History.find(after) or _History.find(before)
     finder = None if mask is None else MaskFinder(mask)
     never = [after] if mask is None else [after, mask]
-    for source in find_inputs([before], WalkOptions(), never=never).sources:
+    found = find_inputs([before], walk or WalkOptions(), never=never)
+    sources, _ = drop_copies([*found.sources, *_list_spoiled(found, before, after)])
+    masks = frozenset[str]() if finder is None else _list_masks(finder, sources)
+    for source in sources:
         output = _find_output(source, after)
         done = None if history is None else history.look_up(source, output)
-        if done is None and history is not None and not is_taken(output):
-            continue
         try:
-            proof = _verify_pair(source, output, finder, history, done, options)
+            if is_taken(output):
+                proof = _verify_pair(source, output, finder, history, done, options)
+                yield Proof(source.path, output, proof)
+            elif fold_file(source.path) not in masks and not (
+                history is not None and history.knows_mask(source.path)
+            ):
+                raise NotRestoredError(
+                    f"{source.path}: it has no restored file (looked for {output})."
+                )
         except PhotoError as error:
-            yield Proof(source.path, output, None, str(error))
-        else:
-            yield Proof(source.path, output, proof)
+            yield Proof(source.path, output, None, str(error), error.code)
 
 
 @dataclass(frozen=True)
@@ -121,6 +143,29 @@ class _History:
         """Return what the journal says of a pair of files."""
         inside = output if output.is_relative_to(self.folder) else source.path
         return self.journal.find_done((self.inner / inside.relative_to(self.folder)).as_posix())
+
+    def knows_mask(self, path: Path) -> bool:
+        """Return whether a file is a mask that the run used."""
+        try:
+            return hash_bytes(read_file(path, MaskError, "cannot be opened")) in self._masks
+        except MaskError:
+            return False
+
+    @cached_property
+    def _masks(self) -> frozenset[str]:
+        return self.journal.list_masks()
+
+
+def _list_spoiled(found: Found, before: Path, after: Path) -> list[Source]:
+    """Return files that are no pictures now although they have a restored file."""
+    sources = (Source(path, before, path.relative_to(before), None) for path in found.ignored)
+    return [source for source in sources if is_taken(_find_output(source, after))]
+
+
+def _list_masks(finder: MaskFinder, sources: Iterable[Source]) -> frozenset[str]:
+    """Return which files are masks of some of the pictures."""
+    found = (finder.find_mask(source) for source in sources)
+    return frozenset(fold_file(path) for path in found if path is not None)
 
 
 def _open_journal(run_folder: Path) -> Journal | None:
@@ -154,8 +199,6 @@ def _verify_pair(
     done: tuple[Result, JournalEntry] | None,
     options: RestoreOptions,
 ) -> str:
-    if not is_taken(output):
-        raise UnreadableError(f"{output}: there is no restored file of {source.path}.")
     data = read_file(source.path, UnreadableError, "cannot be opened")
     photo = read_photo(data, str(source.path), max_mpixels=options.max_mpixels)
     if done is not None and done[1].input_sha256 != hash_bytes(data):

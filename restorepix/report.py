@@ -143,6 +143,12 @@ class Journal:
         """Return the failure of an output, if that is the last that is known of it."""
         return _parse_line(self._failed.get(key))
 
+    def list_masks(self) -> frozenset[str]:
+        """Return the SHA-256 of every mask file of the last result for each output."""
+        lines = (_parse_line(line) for line in (*self._done.values(), *self._failed.values()))
+        hashes = (line[1].mask_file_sha256 for line in lines if line is not None)
+        return frozenset(one for one in hashes if one is not None)
+
     def append(self, result: Result, entry: JournalEntry) -> None:
         """Add one line and flush it to the disk; several threads may do so at a time.
 

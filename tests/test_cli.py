@@ -640,6 +640,36 @@ def test_verify_of_folders_lists_what_differs(here, flat):
     assert call("verify", "photos", "out/a.png").exit_code == 2
 
 
+def test_verify_lists_what_has_no_restored_file(here, flat):
+    write_picture(Path("photos/nomask.png"), draw_photo())
+    assert call("fix", "photos", "--mask", "masks", "-o", "out").exit_code == 1
+    done = call("verify", "photos", "out")
+    assert done.exit_code == 1
+    assert "photos/nomask.png: it has no restored file" in done.stderr
+    assert "3 photographs: 2 proved, 1 not (1 without a restored file)" in done.stderr
+    assert call("verify", "photos", "out", "--exclude", "nomask.*").exit_code == 0
+    assert "nothing to prove" in call("verify", "photos", "out", "--include", "x").stderr
+
+
+def test_verify_as_json(here, flat):
+    write_picture(Path("photos/nomask.png"), draw_photo())
+    call("fix", "photos", "--mask", "masks", "-o", "out")
+    *records, last = map(json.loads, call("verify", "photos", "out", "--json").stdout.splitlines())
+    states = {record["input"]: record["status"] for record in records}
+    assert states == {
+        "photos/a.png": "proved",
+        "photos/nomask.png": "failed",
+        "photos/sub/b.png": "proved",
+    }
+    assert records[1]["error"]["code"] == "not-restored"
+    assert last == {"summary": {"inputs": 3, "proved": 2, "failed": 1, "exit_code": 1}}
+    single = call("verify", "photos/a.png", "out/a.png", "--json")
+    assert single.exit_code == 1
+    record = json.loads(single.stdout.splitlines()[0])
+    assert record["error"]["code"] == "preservation"
+    assert "Pass --mask" in record["error"]["message"]
+
+
 def test_a_wish_for_a_look_is_exit_code_3_when_asked(here, flat):
     write_picture(Path("masks/a.png"), np.full((24, 32), 100, np.uint8))
     assert call("fix", "photos", "--mask", "masks", "-o", "one").exit_code == 0

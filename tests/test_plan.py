@@ -300,6 +300,26 @@ def test_a_file_as_the_output_of_a_folder_is_refused(here):
         plan("photos/a.png", "b.png", output="out.png")
 
 
+@pytest.mark.parametrize("output", ["taken/out", "dangling", "dangling/out", "taken/out/a.png"])
+def test_an_output_below_what_is_no_folder_is_refused(here, output):
+    touch("photos/a.png", "taken")
+    Path("dangling").symlink_to("gone")
+    with pytest.raises(PlanError, match="expected a folder, found .*. Choose another -o"):
+        plan("photos/a.png", output=output)
+    Path("photos-restored").touch()
+    with pytest.raises(PlanError, match="photos-restored: expected a folder, found a file"):
+        plan("photos")
+
+
+def test_a_folder_that_may_not_be_written_is_refused_when_something_is_missing(here, monkeypatch):
+    touch("photos/a.png", "full/photos/a.png")
+    monkeypatch.setattr(os, "access", lambda place, mode: Path(place) != Path("full"))
+    with pytest.raises(PlanError, match="full: this folder may not be written"):
+        plan("photos", output="full")
+    touch("full/a.png")
+    assert len(plan("photos", output="full").jobs) == 1
+
+
 def test_too_little_room_is_refused_for_outputs_that_are_not_there(here, monkeypatch):
     touch("photos/a.png")
     usage = shutil.disk_usage(here)._replace(free=1_000_000)

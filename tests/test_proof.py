@@ -99,15 +99,54 @@ def test_originals_in_a_backup_tree_are_proved_against_their_places(photos):
         assert proof.known_sha256 == results[name].known_sha256, proof.error
 
 
-def test_other_formats_are_found_and_what_was_not_restored_is_passed_over(photos):
+def test_other_formats_are_found_and_what_was_not_restored_is_listed(photos):
     write_picture(photos / "nomask.png", draw_photo())
     assert [result.status for result in run(photos, to="webp")].count("failed") == 1
     proofs = verify(photos, photos.parent / "out")
+    assert {name: proof.code for name, proof in proofs.items()} == {
+        "a.png": "",
+        "b.jpg": "",
+        "c.tif": "",
+        "nomask.png": "not-restored",
+    }
+    assert "nomask.png: it has no restored file" in proofs["nomask.png"].error
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_what_a_run_leaves_out_needs_no_restored_file(photos, named):
+    masks = photos.parent / "masks"
+    for name in ("a.png", "sub/b.jpg", "c.tif"):
+        place = (photos / name).with_name(f"{Path(name).stem}_mask.png")
+        (masks / f"{name}.png").rename(place)
+    write_picture(photos / "a-restored.png", draw_photo())
+    plan = build_plan([photos], photos, photos.parent / "out", RestoreOptions(), WalkOptions())
+    list(restore_batch(plan, RestoreOptions(), build_repair(RestoreOptions())))
+    proofs = verify(photos, photos.parent / "out", photos.resolve() if named else None)
     assert {name: proof.error for name, proof in proofs.items()} == {
         "a.png": "",
         "b.jpg": "",
         "c.tif": "",
     }
+
+
+def test_only_what_the_run_took_is_looked_for(photos):
+    run(photos)
+    write_picture(photos / "drafts" / "d.png", draw_photo())
+    found = list(
+        verify_folders(
+            photos, photos.parent / "out", None, RestoreOptions(), WalkOptions(exclude=("drafts",))
+        )
+    )
+    assert [proof.error for proof in found] == ["", "", ""]
+
+
+def test_an_original_that_is_no_picture_any_more_is_not_passed_over(photos):
+    run(photos)
+    (photos / "a.png").write_bytes(bytes(100))
+    (photos / "notes.txt").write_text("passed over")
+    proofs = verify(photos, photos.parent / "out")
+    assert set(proofs) == {"a.png", "b.jpg", "c.tif"}
+    assert proofs["a.png"].code == "unreadable"
 
 
 def test_without_a_journal_every_picture_must_be_there_and_the_same(photos, tmp_path):

@@ -163,9 +163,11 @@ def _write_masks(
     from restorepix.detect.repair import build_finder
     from restorepix.detect.weights import DETECTOR_MODEL, check_detector
     from restorepix.engine.run import count_cores
-    from restorepix.plan import build_plan
+    from restorepix.plan import build_plan, check_folder
 
     plan = build_plan(paths, None, output, options, walk)
+    if preview is not None:
+        check_folder(preview, "--preview")
     say_ignored(plan, talk)
     assert options.detect is not None, "this command always detects"
     check_detector(options.detect)

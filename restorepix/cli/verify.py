@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from restorepix.cli.common import (
     DEFAULTS,
+    AsJson,
     Config,
     Debug,
+    Exclude,
+    FollowLinks,
+    Include,
     LogFile,
     MaxMpixels,
-    build_console,
+    Quiet,
+    Talk,
     build_error,
     get_settings,
     report_errors,
 )
 from restorepix.cli.settings import refuse_among_pictures
 from restorepix.cli.streams import write_line
-from restorepix.errors import ExitCode, PreservationError, UsageError
-from restorepix.options import RestoreOptions
+from restorepix.errors import ExitCode, NotRestoredError, PhotoError, PreservationError, UsageError
+from restorepix.options import RestoreOptions, WalkOptions
 from restorepix.stores.place import is_remote, parse_place
+
+if TYPE_CHECKING:
+    from restorepix.proof import Proof
 
 
 def verify(
@@ -44,7 +54,12 @@ def verify(
     strip: Annotated[
         bool, typer.Option("--strip", help="OUT was made with --strip; a journal knows it.")
     ] = DEFAULTS.strip,
+    include: Include = None,
+    exclude: Exclude = None,
+    follow_links: FollowLinks = False,
     max_mpixels: MaxMpixels = DEFAULTS.max_mpixels,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
     config: Config = None,
     log_file: LogFile = None,
     debug: Debug = False,
@@ -62,10 +77,12 @@ def verify(
       restorepix verify photos-originals/ photos/ [dim]# after fix --in-place[/dim]
 
     Prints the SHA-256 over all known pixels (for JPEG: coefficients), which is the record's
-    known_sha256; for folders, one line a file. Exit code 1 when anything known differs.
+    known_sha256; for folders, one line a file. Exit code 1 when anything known differs, and when
+    a picture of the folder has no restored file.
     """
     with report_errors(debug):
         options = RestoreOptions(dilate=dilate, strip=strip, max_mpixels=max_mpixels)
+        walk = WalkOptions(tuple(include or ()), tuple(exclude or ()), follow_links)
         refuse_among_pictures(get_settings(), [before, after])
         before, after = parse_place(before), parse_place(after)
         mask = None if mask is None else parse_place(mask)
@@ -77,33 +94,63 @@ def verify(
                 if not is_remote(path) and not is_taken(path):
                     raise UsageError(f"{path}: no such file or folder.")
             raise UsageError(f"{before} and {after}: expected two files or two folders.")
-        if is_folder(before):
-            raise typer.Exit(_verify_folders(before, after, mask, options))
-        from restorepix.proof import verify_files
+        from restorepix.proof import verify_folders
 
-        try:
-            write_line(verify_files(before, after, mask, options))
-        except PreservationError as error:
-            if mask is not None:
-                raise
-            advice = "Pass --mask with the mask that was used, if there was one."
-            raise PreservationError(f"{error} {advice}") from error
-
-
-def _verify_folders(
-    before: Path, after: Path, mask: Path | None, options: RestoreOptions
-) -> ExitCode:
-    from restorepix.proof import verify_folders
-    from restorepix.report import show_name
-
-    console = build_console()
-    good = bad = 0
-    for proof in verify_folders(before, after, mask, options):
-        if proof.known_sha256 is not None:
-            good += 1
-            write_line(show_name(f"{proof.known_sha256}  {proof.output}"))
+        of_folders = is_folder(before)
+        if of_folders:
+            proofs = verify_folders(before, after, mask, options, walk)
         else:
-            bad += 1
-            console.print(build_error(proof.error), soft_wrap=True)
-    console.print(f"{good + bad} photographs: {good} proved, {bad} not", soft_wrap=True)
-    return ExitCode.SOME_FAILED if bad else ExitCode.OK
+            proofs = iter([_verify_pair(before, after, mask, options)])
+        raise typer.Exit(_tell(proofs, Talk(quiet=quiet, as_json=as_json), of_folders))
+
+
+def _verify_pair(before: Path, after: Path, mask: Path | None, options: RestoreOptions) -> Proof:
+    from restorepix.proof import Proof, verify_files
+
+    try:
+        return Proof(before, after, verify_files(before, after, mask, options))
+    except PhotoError as error:
+        advice = ""
+        if mask is None and isinstance(error, PreservationError):
+            advice = " Pass --mask with the mask that was used, if there was one."
+        return Proof(before, after, None, f"{error}{advice}", error.code)
+
+
+def _tell(proofs: Iterator[Proof], talk: Talk, of_folders: bool) -> ExitCode:
+    """Print each proof as it comes, then how many there are; return the exit code."""
+    from restorepix.report import count_noun, show_name
+
+    counts: Counter[str] = Counter()
+    for proof in proofs:
+        counts["proved" if proof.known_sha256 else proof.code] += 1
+        if talk.as_json:
+            talk.emit(_build_record(proof))
+        elif proof.known_sha256 is not None:
+            name = f"  {proof.output}" if of_folders else ""
+            write_line(show_name(f"{proof.known_sha256}{name}"))
+        if proof.known_sha256 is None:
+            talk.console.print(build_error(proof.error), soft_wrap=True)
+    failed = counts.total() - counts["proved"]
+    code = ExitCode.SOME_FAILED if failed else ExitCode.OK
+    summary = {"inputs": counts.total(), "proved": counts["proved"], "failed": failed}
+    talk.emit({"summary": {**summary, "exit_code": int(code)}})
+    if of_folders:
+        missing = counts[NotRestoredError.code]
+        note = f" ({missing} without a restored file)" if missing else ""
+        proved = f"{counts['proved']} proved, {failed} not{note}"
+        talk.say(
+            f"{count_noun(counts.total(), 'photograph')}: {proved}"
+            if counts
+            else "no pictures found: nothing to prove"
+        )
+    return code
+
+
+def _build_record(proof: Proof) -> dict[str, object]:
+    return {
+        "input": str(proof.input),
+        "output": str(proof.output),
+        "status": "failed" if proof.known_sha256 is None else "proved",
+        "known_sha256": proof.known_sha256,
+        "error": {"code": proof.code, "message": proof.error} if proof.error else None,
+    }
