@@ -7,7 +7,7 @@ the processor's, which other work on the machine lengthens less than the clock's
 from __future__ import annotations
 
 import json
-import resource
+import os
 import statistics
 import subprocess
 import sys
@@ -22,6 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.laboratory_cases import NAMES, draw_square
 from benchmarks.machine import describe_setup
+from benchmarks.memory import read_memory_mb
 from restorepix.models.lab.catalogue import METHODS, build_method
 from training.lab.systems import build_model
 
@@ -52,9 +53,10 @@ LONG_S = 10.0
 
 
 def measure_cost(name: str) -> dict[str, float]:
-    """Parameters, GMAC at 256 px, CPU seconds at 256 and 512 px, MiB that a call of 512 px adds.
+    """Parameters, GMAC at 256 px, CPU seconds at 256 and 512 px, MB that a call of 512 px adds.
 
-    Run in a process of its own: memory is by how much the first call raises the process's peak.
+    Run in a process of its own: memory is from what it holds before the first call to its peak
+    after it (Linux; elsewhere it is left out).
     """
     torch.manual_seed(0)
     system, config = COSTS[name]
@@ -68,11 +70,11 @@ def measure_cost(name: str) -> dict[str, float]:
             torch.rand(1, 3, side // 16, side // 16), size=(side, side), mode="bicubic"
         ).clamp(0, 1) * 2 - 1  # fmt: skip
         with torch.inference_mode():
-            before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            before = read_memory_mb(os.getpid())
             times = [_time_call(network, image, mask)]
-            if side == 512:
-                after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-                found["mib"] = (after - before) / 1024
+            after = read_memory_mb(os.getpid())
+            if side == 512 and before and after:
+                found["mb"] = after[1] - before[0]
             if times[0] < LONG_S:
                 times = [_time_call(network, image, mask) for _ in range(REPEATS)]
             found[f"seconds_{side}"] = statistics.median(times)

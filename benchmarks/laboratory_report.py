@@ -211,11 +211,11 @@ def write_costs(costs: Mapping[str, Mapping[str, float]]) -> str:
             _number(cost.get("gmac"), 1),
             _number(cost["seconds_256"], 3),
             _number(cost["seconds_512"], 3),
-            _number(cost["mib"], 0),
+            _number(cost.get("mb"), 0),
         ]
         for name, cost in costs.items()
     ]
-    head = ["system", "parameters", "GMAC at 256", "s at 256", "s at 512", "MiB more at 512"]
+    head = ["system", "parameters", "GMAC at 256", "s at 256", "s at 512", "MB more at 512"]
     return _write_table(head, rows)
 
 
@@ -265,7 +265,7 @@ def write_report(
             "## Cost at published size\n",
             "Float32, one thread, random weights, the middle quarter masked (the centre form: 56 "
             "px). GMAC counts convolutions and matrix products; seconds are the processor's, the "
-            "median of three calls; MiB are what the first call adds to the process.\n",
+            "median of three calls; MB are what the first call adds to the process.\n",
             write_costs(costs),
         ]
     if comparisons:
