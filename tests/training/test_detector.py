@@ -236,9 +236,10 @@ def test_both_arms_of_the_ablation_take_the_same_steps(tmp_path: Path) -> None:
     byol = ByolConfig(steps=1, batch=4, crop_px=32, hidden=8, projection=8, bf16=False)
     encoder = tmp_path / "encoder.safetensors"
     export_encoder(ByolTrainer(byol, SMALL, torch.device("cpu")), encoder)
+    batches = SampleBatches(source(), Library(), TINY)
     for name, start in (("scratch", None), ("byol", encoder)):
-        weights = train_arm(TINY, source(), Library(), tmp_path / name, start)
+        weights = train_arm(TINY, batches.follow, tmp_path / name, start)
         state = json.loads((tmp_path / name / "checkpoint" / "state.json").read_text())
         assert state["step"] == TINY.train.steps and state["pretrained"] == (start is not None)
-        again = train_arm(TINY, source(), Library(), tmp_path / name, start)
+        again = train_arm(TINY, batches.follow, tmp_path / name, start)
         assert again == weights and weights.is_file()
