@@ -84,9 +84,12 @@ def test_one_call_does_not_inherit_the_file_of_another(here, seen):
         ("[fix]\ndry-run = true\n", ["unknown key dry-run"]),
         ("[fix]\noverwrite = 'yes'\n", ["overwrite", "true or false", "'yes'"]),
         ("[fix]\nexclude = 'x'\n", ["exclude", "a list of texts"]),
-        ("[fix]\ndilate = true\n", ["dilate", "a text or a number"]),
-        ("[fix]\ndilate = 'wide'\n", ["--dilate"]),
-        ("[fix]\ndilate = -1\n", ["--dilate: expected 0"]),
+        ("[fix]\ndevice = true\n", ["device in [fix]", "a text or a number"]),
+        ("[fix]\ndilate = 'wide'\n", ["toml: dilate in [fix]: expected a whole number", "'wide'"]),
+        ("jobs = 1.5\n", ["restorepix.toml: jobs: expected a whole number, found 1.5"]),
+        ("timeout = '9'\n", ["restorepix.toml: timeout: expected a number, found '9'"]),
+        ("[fix]\ndilate = -1\n", ["--dilate: expected 0", "set by dilate in restorepix.toml"]),
+        ("[fix]\noutput = 'photos'\n", ["-o photos", "set by output in restorepix.toml"]),
         ("[fix\n", ["expected TOML"]),
     ],
 )
@@ -98,6 +101,13 @@ def test_what_no_command_takes_is_refused(here, seen, text, words):
     for word in words:
         assert word in shown
     assert not Path("photos-restored").exists()
+
+
+def test_a_flag_is_not_blamed_on_the_file(here, seen):
+    Path("restorepix.toml").write_text("[fix]\ndilate = 2\n")
+    result = call("fix", "photos", "-m", "masks", "--dilate=-1")
+    assert "--dilate: expected 0" in result.stderr
+    assert "toml" not in result.stderr
 
 
 def test_a_named_file_that_is_missing_is_refused(here, seen):

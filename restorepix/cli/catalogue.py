@@ -6,10 +6,12 @@ new command or option appears in them by itself.
 
 from __future__ import annotations
 
+import inspect
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from types import NoneType, UnionType
+from typing import Any, get_args, get_origin, get_type_hints
 
 from restorepix.cli.help import strip_markup
 
@@ -36,6 +38,8 @@ class OptionInfo:
     """Takes no value."""
     is_multiple: bool
     """May be given again and again."""
+    kind: type
+    """What its text becomes: bool, int, float, str, Path; for a repeatable one, list."""
     parameter: Any
     """The parameter of Typer."""
 
@@ -97,7 +101,8 @@ def _walk(group: Any, context: Any, above: str) -> Iterator[CommandInfo]:
         if hasattr(command, "list_commands"):
             yield from _walk(command, inner, path)
         elif not command.hidden:
-            options = (_describe(one, inner) for one in command.get_params(inner))
+            kinds = _read_kinds(command.callback)
+            options = (_describe(one, inner, kinds) for one in command.get_params(inner))
             yield CommandInfo(
                 path,
                 tuple(strip_markup(command.help or "")),
@@ -106,7 +111,17 @@ def _walk(group: Any, context: Any, above: str) -> Iterator[CommandInfo]:
             )
 
 
-def _describe(parameter: Any, context: Any) -> OptionInfo | None:
+def _read_kinds(callback: Any) -> dict[str, type]:
+    """Return the type of each parameter of a command, less None and what is in brackets."""
+    kinds: dict[str, type] = {}
+    for name, hint in get_type_hints(inspect.unwrap(callback)).items():
+        members = get_args(hint) if isinstance(hint, UnionType) else (hint,)
+        kind = next((one for one in members if one is not NoneType), NoneType)
+        kinds[name] = get_origin(kind) or kind
+    return kinds
+
+
+def _describe(parameter: Any, context: Any, kinds: Mapping[str, type]) -> OptionInfo | None:
     if getattr(parameter, "hidden", False) or "--help" in parameter.opts:
         return None
     record: tuple[str, str] | None = parameter.get_help_record(context)
@@ -122,5 +137,6 @@ def _describe(parameter: Any, context: Any) -> OptionInfo | None:
         default=parameter.default,
         is_flag=bool(getattr(parameter, "is_flag", False)),
         is_multiple=bool(getattr(parameter, "multiple", False)) or parameter.nargs == -1,
+        kind=kinds[parameter.name],
         parameter=parameter,
     )

@@ -7,13 +7,15 @@ same everywhere. Commands use it as ``device: Device = DEFAULTS.device``.
 from __future__ import annotations
 
 import contextlib
+import re
 import shlex
 import sys
 import traceback
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -47,6 +49,10 @@ class _State:
 
     log: streams.LogFile | None = None
     settings: Settings | None = None
+    context: typer.Context | None = None
+    """The command's, when there is a settings file."""
+    set_flags: Mapping[str, tuple[str, str]] = MappingProxyType({})
+    """Flags that the settings file has, to their parameter and to the place in the file."""
 
 
 _state = _State()
@@ -61,28 +67,38 @@ def _open_log(path: Path | None) -> Path | None:
         try:
             _state.log = streams.LogFile(path)
         except OSError as error:
-            raise typer.BadParameter(
-                f"{path}: the log cannot be written: {error.strerror or error}."
-            ) from error
+            _refuse(f"--log-file {path}: cannot be written: {error.strerror or error}.")
     return path
 
 
 def _load_settings(context: typer.Context, path: Path | None) -> Path | None:
     """Read the settings file, whose values become defaults of the command's options."""
     found = find_settings(path)
-    _state.settings = None
+    _state.settings = _state.context = None
     if found is not None:
         root = context.find_root()
         commands = list_commands(root.command, root)
         try:
             _state.settings = read_settings(found, commands, is_named=path is not None)
         except UsageError as error:
-            raise typer.BadParameter(str(error)) from error
+            _refuse(str(error))
         name = context.command_path.removeprefix(root.command_path).strip()
         options = next(info.keys for info in commands if info.path == name)
         values = _state.settings.values.get(name, {})
         context.default_map = {options[key].name: value for key, value in values.items()}
+        _state.context = context
+        _state.set_flags = {
+            flag: (options[key].name, f"{key} in {found}")
+            for key in values
+            for flag in options[key].flags
+        }
     return path
+
+
+def _refuse(message: str) -> NoReturn:
+    """Say why an option cannot be used before its command begins, and end."""
+    build_console().print(build_error(message), soft_wrap=True)
+    raise typer.Exit(ExitCode.USAGE)
 
 
 def get_settings() -> Settings | None:
@@ -533,7 +549,7 @@ def report_errors(debug: bool) -> Generator[None]:
         with guard_stdout():
             yield
     except RestorepixError as error:
-        code = _fail(str(error), error.exit_code, debug)
+        code = _fail(f"{error}{_tell_origin(str(error))}", error.exit_code, debug)
     except (KeyboardInterrupt, BrokenPipeError):
         code = ExitCode.INTERRUPTED
     except typer.Exit as done:
@@ -551,6 +567,16 @@ def report_errors(debug: bool) -> Generator[None]:
             _state.log = None
     if code is not ExitCode.OK:
         raise typer.Exit(code)
+
+
+def _tell_origin(message: str) -> str:
+    """Return a sentence for a message that begins with an option which the settings file sets."""
+    flag = re.match(r"-[\w-]+", message)
+    if _state.context is None or flag is None or flag[0] not in _state.set_flags:
+        return ""
+    name, place = _state.set_flags[flag[0]]
+    source = _state.context.get_parameter_source(name)
+    return f" It is set by {place}." if getattr(source, "name", "") == "DEFAULT_MAP" else ""
 
 
 def _fail(message: str, code: ExitCode, debug: bool) -> ExitCode:

@@ -84,7 +84,7 @@ def read_settings(path: Path, commands: Sequence[CommandInfo], *, is_named: bool
         for key, value in entries.items():
             if key not in known[name]:
                 raise UsageError(_refuse_key(path, key, set(known[name]), f" in [{name}]"))
-            values[name][key] = _check(path, key, value, known[name][key])
+            values[name][key] = _check(path, key, value, known[name][key], f" in [{name}]")
     return Settings(path, is_named, values)
 
 
@@ -115,16 +115,20 @@ def _refuse_key(path: Path, key: str, known: set[str], where: str) -> str:
     return f"{path}: unknown key {key}{where}. {advice}"
 
 
-def _check(path: Path, key: str, value: Any, option: OptionInfo) -> Any:
+def _check(path: Path, key: str, value: Any, option: OptionInfo, where: str = "") -> Any:
     """Return a value that the option takes."""
-    if option.is_flag:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if option.kind is bool:
         wanted, fits = "true or false", isinstance(value, bool)
     elif option.is_multiple:
         items = cast("list[Any]", value) if isinstance(value, list) else [None]
         wanted, fits = "a list of texts", all(isinstance(item, str) for item in items)
+    elif option.kind is int:
+        wanted, fits = "a whole number", is_number and not isinstance(value, float)
+    elif option.kind is float:
+        wanted, fits = "a number", is_number
     else:
-        wanted = "a text or a number"
-        fits = isinstance(value, (str, int, float)) and not isinstance(value, bool)
+        wanted, fits = "a text or a number", is_number or isinstance(value, str)
     if not fits:
-        raise UsageError(f"{path}: {key}: expected {wanted}, found {value!r}.")
+        raise UsageError(f"{path}: {key}{where}: expected {wanted}, found {value!r}.")
     return cast("Any", value)
