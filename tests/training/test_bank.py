@@ -18,13 +18,16 @@ from training.synthesis.bank import (
     read_parts,
     unpack_target,
 )
+from training.synthesis.canvas import Canvas
 from training.synthesis.sample import (
     Library,
     PhotoSource,
     Sample,
     SynthesisConfig,
     draw_sample,
+    draw_samples,
 )
+from training.synthesis.scratches import MISSED_KINDS, paint_scratch
 
 SIDE = 48
 CONFIG = SynthesisConfig(clean=0.2)
@@ -93,6 +96,35 @@ def test_a_bank_grows_by_samples_of_another_recipe(tmp_path: Path) -> None:
     parts = read_parts(tmp_path / "bank.json")["parts"]
     assert [(part["first"], part["seed"]) for part in parts] == [(0, 3), (2, 5)]
     assert parts[1]["synthesis"]["structures"] == 1
+
+
+def test_samples_can_be_parts_of_one_damaged_picture(tmp_path: Path) -> None:
+    config = SynthesisConfig(clean=0.0, scratch=1.0, missed=1.0, cuts=3)
+
+    def draw_parts(folder: Path, samples: int) -> None:
+        grown = extend_bank(
+            folder, source(), Library(), config, size_px=SIDE, seed=3, samples=samples
+        )
+        assert list(grown)[-1] == samples
+
+    draw_parts(tmp_path / "whole", 6)
+    draw_parts(tmp_path / "broken", 4)
+    draw_parts(tmp_path / "broken", 6)
+    whole, broken = (Bank.open(tmp_path / name).samples for name in ("whole", "broken"))
+    assert np.array_equal(whole, broken)
+    parts = draw_samples(source(), Library(), config, SIDE, (3, 1))
+    assert [part.painted for part in parts] == [parts[0].painted] * 3
+    for kept, part in zip(whole[3:], parts, strict=True):
+        assert part.image.shape == (SIDE, SIDE, 3) and part.target.shape == (3, SIDE, SIDE)
+        assert np.array_equal(kept, pack(part))
+
+
+def test_damage_that_was_missed_is_drawn_as_often_as_asked() -> None:
+    often = [
+        paint_scratch(Canvas(np.full((24, 24, 3), 99, np.float32), rng), missed=1.0)
+        for rng in np.random.default_rng(2).spawn(60)
+    ]
+    assert set(often) == set(MISSED_KINDS)
 
 
 def test_crops_must_fit_into_the_samples(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@
 A sample takes 6 ms to draw and less than 0.1 ms to read. The bank is one flat file that only
 grows: called again, the program goes on where it was; with another recipe, the samples from there
 on are drawn by that one. bank.json says which were drawn how; sample k is that of seed (its
-recipe's seed, k).
+recipe's seed, k), or with ``cuts`` a part of that of k / cuts.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from training.synthesis.sample import (
     PhotoSource,
     Sample,
     SynthesisConfig,
-    draw_sample,
+    draw_samples,
     open_library,
 )
 
@@ -111,9 +111,12 @@ def extend_bank(
             parts.append({"first": done, **part})
         head.write_text(json.dumps(about))
         file.seek(done * length)
+        drawn: list[Sample] = []
         for number in range(done, samples):
-            sample = draw_sample(source, library, config, size_px, (seed, number))
-            file.write(pack(sample).tobytes())
+            picture, cut = divmod(number, config.cuts)
+            if not drawn or cut == 0:
+                drawn = draw_samples(source, library, config, size_px, (seed, picture))
+            file.write(pack(drawn[cut]).tobytes())
             yield number + 1
 
 

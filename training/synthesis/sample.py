@@ -11,6 +11,7 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 import cv2
 import numpy as np
@@ -26,6 +27,9 @@ from training.synthesis.negatives import paint_negative
 from training.synthesis.scratches import paint_scratch
 from training.synthesis.text import paint_text
 from training.synthesis.watermarks import paint_watermark
+
+PICTURE_PX: Final = 320
+"""Side of the pictures that samples are cut from; most photographs of the cache are as wide."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,10 @@ class SynthesisConfig:
     """Share of hard negatives that are ``negatives.STRUCTURE_KINDS``: trusses, outlines, bricks."""
     missed: float = 0.0
     """Share of scratches that are ``scratches.MISSED_KINDS``: stains, torn corners, elements."""
+    cuts: int = 1
+    """Samples that share one damaged picture. With 1 damage is painted on each sample and never
+    larger than it; with more it is painted on a picture of ``PICTURE_PX``, of which they are parts:
+    then a sample can lie within a stain or a torn corner, as in the pictures that are searched."""
 
 
 @dataclass(frozen=True)
@@ -174,8 +182,30 @@ def draw_sample(
     seed: Sequence[int],
 ) -> Sample:
     """The sample of a seed: (run, step, place in the batch) always gives the same one."""
+    return draw_samples(source, library, config, size_px, seed)[0]
+
+
+def draw_samples(
+    source: PhotoSource,
+    library: Library,
+    config: SynthesisConfig,
+    size_px: int,
+    seed: Sequence[int],
+) -> list[Sample]:
+    """The ``config.cuts`` samples of a seed, (size_px, size_px) each."""
     rng = np.random.default_rng(list(seed))
-    return synthesise(source.draw(rng, size_px), rng, library, config)
+    if config.cuts == 1:
+        return [synthesise(source.draw(rng, size_px), rng, library, config)]
+    side = max(size_px, PICTURE_PX)
+    whole = synthesise(source.draw(rng, side), rng, library, config)
+    samples: list[Sample] = []
+    for _ in range(config.cuts):
+        top, left = rng.integers(0, side - size_px + 1, 2)
+        rows, columns = slice(top, top + size_px), slice(left, left + size_px)
+        samples.append(
+            Sample(whole.image[rows, columns], whole.target[:, rows, columns], whole.painted)
+        )
+    return samples
 
 
 def show_target(
