@@ -56,6 +56,8 @@ _NEAR: Final = 42 / 255
 files keep half of their chroma."""
 _STEADY: Final = 9 / 255
 """Median deviation from photograph to photograph of the strokes' luma: opaque ink has one."""
+_PUREST: Final = 0.3
+"""Share of the strokes that is all ink, even where characters are small."""
 _LEAST_PX: Final = 7
 """Smallest height of characters, in pixels."""
 _HIGHEST: Final = 0.09
@@ -64,6 +66,10 @@ _ASPECT: Final = (2.0, 16.0)
 """A line of characters is so many times as long as it is high."""
 _GAP: Final = 2.2
 """Widest gap in a line, in heights: a space and a digit that few dates have."""
+_TURNS: Final = 4
+_FEW: Final = (0.3, 0.2)
+"""Strokes of a row that belongs to the line, as a share of a full one: rows of upright strokes
+alone have few."""
 _LONGEST: Final = 0.8
 """Most of the window's length that a line takes."""
 _GREY: Final = 170 / 255
@@ -71,12 +77,16 @@ _GREY: Final = 170 / 255
 _COLORFUL: Final = 60 / 255
 _FILL: Final = (0.07, 0.45)
 """Share of the line that strokes take."""
+_EMPTY: Final = 0.07
+"""The same of places that do not make a line better: photographs have a little of any colour."""
 _OUTSIDE: Final = 0.2
 """Most strokes above and below the line, as a share of those in it."""
 _COUNT: Final = (0.45, 1.9)
 """Strokes of one photograph as a share of what is usual."""
 _LISTED_FROM: Final = 0.25
 """Share of the usual strokes from which a photograph without a certain stamp is listed."""
+_HIDDEN: Final = 0.5
+"""Share of the line in which the photograph has the ink's colour, from which no stroke is seen."""
 _BEHIND: Final = 0.02
 """Share of the line in which the photograph has the ink's colour, from which some may remain."""
 _SCENE_PX: Final = 240
@@ -236,11 +246,12 @@ def find_strokes(photo: Floats, stamp: Stamp, *, smeared_px: int = 0) -> Strokes
         inner = _turn(inner)
     levels = np.ascontiguousarray(np.rint(np.clip(part, 0, 1) * 255), np.uint8)
     colored = _has_color(part, stamp.color)
-    near = _measure_strokes(levels, side) & colored
+    near = (_measure_contrast(levels, side) > _CONTRAST) & colored
     shape = _judge(near, inner)
     usual = shape.share / stamp.strokes
     if not (shape.fits and _COUNT[0] <= usual <= _COUNT[1]):
-        return Strokes(None, is_doubtful=usual >= _LISTED_FROM)
+        hidden = float(colored[inner.slices()].mean()) > _HIDDEN
+        return Strokes(None, is_doubtful=hidden or usual >= _LISTED_FROM)
     seeds = near & _paint(_grow_box(inner, max(2, height // 5), near.shape), near.shape)
     mask = _take_rims(part, seeds, stamp.color, smeared_px)
     whole = np.zeros(size, np.bool_)
@@ -272,9 +283,10 @@ class _Found(NamedTuple):
 
 
 def _study_window(strips: list[Levels], side: int) -> _Found | None:
-    strokes = [_measure_strokes(strip, side) for strip in strips]
+    contrasts = [_measure_contrast(strip, side) for strip in strips]
+    strokes = [contrast > _CONTRAST for contrast in contrasts]
     for box, color in _propose(strips, strokes, side):
-        found = _verify(strips, strokes, box, color, side)
+        found = _verify(strips, contrasts, box, color, side)
         if found is not None:
             return found
     return None
@@ -284,10 +296,10 @@ def _window_px(side: int) -> int:
     return max(9, round(_WINDOW * side)) | 1
 
 
-def _measure_strokes(levels: Levels, side: int) -> BoolMask:
-    """Return (h, w) what stands out from the median around it."""
+def _measure_contrast(levels: Levels, side: int) -> Levels:
+    """Return (h, w) uint8 how far pixels stand out from the median around them: strokes by far."""
     away = np.abs(levels.astype(np.int16) - median(levels, _window_px(side)))
-    return away.max(axis=2) > _CONTRAST
+    return away.max(axis=2).astype(np.uint8)
 
 
 def _has_color(part: Floats, color: Floats) -> BoolMask:
@@ -361,26 +373,48 @@ def _gather(counts: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
 
 def _verify(
     strips: list[Levels],
-    strokes: list[BoolMask],
+    contrasts: list[Levels],
     box: Box,
     color: npt.NDArray[np.float32],
     side: int,
 ) -> _Found | None:
     """Return a proposal's line, ink, usual strokes and carriers if it is a stamp."""
-    size = strokes[0].shape
+    size = contrasts[0].shape
     field = Box(max(0, box.top - box.height), 0, 0, size[1])
     field = field._replace(height=min(size[0], box.bottom + box.height) - field.top)
     parts = [strip[field.slices()].astype(np.float32) / 255 for strip in strips]
-    inks = [stroke[field.slices()] for stroke in strokes]
+    contrasts = [contrast[field.slices()] for contrast in contrasts]
+    inks = [contrast > _CONTRAST for contrast in contrasts]
     start = np.s_[box.top - field.top : box.bottom - field.top, box.left : box.right]
     color = _refine_color([p[start] for p in parts], [s[start] for s in inks], color)
     near = [ink & _has_color(part, color) for part, ink in zip(parts, inks, strict=True)]
-    line = _find_line(near, box._replace(top=box.top - field.top))
-    if line is None or not _LEAST_PX <= line.height <= _HIGHEST * side:
+    found = [
+        one for line in _propose_lines(near, box._replace(top=box.top - field.top))
+        if (one := _verify_line(strips, parts, contrasts, near, line, field, side)) is not None
+    ]  # fmt: skip
+    return max(found, key=_weigh, default=None)
+
+
+def _weigh(found: _Found) -> float:
+    """Return how much of strokes a line holds: more digits count for it, emptiness against it."""
+    return found.carriers * (found.strokes - _EMPTY) * found.line.height * found.line.width
+
+
+def _verify_line(
+    strips: list[Levels],
+    parts: list[Floats],
+    contrasts: list[Levels],
+    near: list[BoolMask],
+    line: Box,
+    field: Box,
+    side: int,
+) -> _Found | None:
+    """Return what is found in a line of a field of all photographs, if that is a stamp."""
+    if not _LEAST_PX <= line.height <= _HIGHEST * side:
         return None
     if not _ASPECT[0] * line.height <= line.width <= _ASPECT[1] * line.height:
         return None
-    if line.width > _LONGEST * size[1]:
+    if line.width > _LONGEST * field.width:
         return None
     shapes = [_judge(mask, line) for mask in near]
     usual = float(np.median([shape.share for shape in shapes if shape.fits] or [0]))
@@ -393,7 +427,9 @@ def _verify(
     if not _FILL[0] <= usual <= _FILL[1]:
         return None
     window = line.slices()
-    colors = np.stack([np.median(parts[n][window][near[n][window]], axis=0) for n in carriers])
+    colors = np.stack([
+        _pick_ink(parts[n][window], contrasts[n][window], near[n][window]) for n in carriers
+    ])  # fmt: skip
     luma = colors @ np.array([0.299, 0.587, 0.114], np.float32)
     if float(np.median(np.abs(luma - np.median(luma)))) > _STEADY:
         return None
@@ -406,6 +442,12 @@ def _verify(
     if color.min() < _GREY and np.ptp(color) < _COLORFUL:
         return None
     return _Found(line, color, usual, len(carriers))
+
+
+def _pick_ink(part: Floats, contrast: Levels, near: BoolMask) -> npt.NDArray[np.float32]:
+    """Return the colour of the strokes that stand out most: thin ones hold ink in part."""
+    level = np.quantile(contrast[near], 1 - _PUREST)
+    return np.asarray(np.median(part[near & (contrast >= level)], axis=0), np.float32)
 
 
 def _refine_color(
@@ -421,26 +463,50 @@ def _refine_color(
     return color.astype(np.float32)
 
 
-def _find_line(near: list[BoolMask], box: Box) -> Box | None:
-    """Return the line in which the strokes of all photographs lie."""
+def _propose_lines(near: list[BoolMask], box: Box) -> list[Box]:
+    """Return the lines in which the strokes of all photographs may lie.
+
+    Rows tell columns how wide a gap may be, columns tell rows which strokes count: in turns.
+    """
     density = np.mean(near, axis=0)
-    rows = density[:, box.left : box.right].mean(axis=1)
-    inside = rows > 0.3 * float(np.quantile(rows[box.top : box.bottom], 0.8))
-    middle = box.top + int(np.argmax(rows[box.top : box.bottom]))
-    top, bottom = _reach(inside, middle, gap=1)
+    lines: list[Box] = []
+    for few in _FEW:
+        line = box
+        for _ in range(_TURNS):
+            rows = density[:, line.left : line.right].mean(axis=1)
+            inside = rows > few * float(np.quantile(rows[line.top : line.bottom], 0.8))
+            middle = line.top + int(np.argmax(rows[line.top : line.bottom]))
+            top, bottom = _reach(inside, middle, gap=1)
+            span = _find_columns(density, line, top, bottom)
+            if span is None:
+                break
+            line = Box(top, span[0], bottom - top, span[1] - span[0])
+            if line in lines:
+                break
+            lines.append(line)
+    return lines
+
+
+def _find_columns(density: Floats, line: Box, top: int, bottom: int) -> tuple[int, int] | None:
+    """Return from where to where strokes fill some rows more than those above and below."""
+    apart = max(2, (bottom - top) // 2)
     columns = density[top:bottom].mean(axis=0)
-    base, usual = float(np.median(columns)), float(np.median(columns[box.left : box.right]))
-    filled = columns > base + 0.3 * max(usual - base, 0.1 * usual)
-    middle = (box.left + box.right) // 2
-    offsets = np.flatnonzero(filled)
+    beside = [band.mean(axis=0) for band in (density[max(0, top - apart - 1) : max(0, top - 1)],
+                                             density[bottom + 1 : bottom + 1 + apart])
+              if len(band)]  # fmt: skip
+    if beside:
+        columns = columns - np.max(beside, axis=0)
+    usual = float(np.median(columns[line.left : line.right]))
+    base = float(np.median(columns))
+    least = base + 0.3 * max(usual - base, 0.1 * usual)
+    around = blur(columns[None], 0.3 * (bottom - top))[0]  # one column bridges no gap
+    offsets = np.flatnonzero((columns > least) & (around > least))
     if not len(offsets):
         return None
-    middle = int(offsets[np.abs(offsets - middle).argmin()])
-    left, right = _reach(filled, middle, gap=round(_GAP * (bottom - top)))
-    rows = density[:, left:right].mean(axis=1)
-    inside = rows > 0.3 * float(np.quantile(rows[top:bottom], 0.7))
-    top, bottom = _reach(inside, top + int(np.argmax(rows[top:bottom])), gap=1)
-    return Box(top, left, bottom - top, right - left)
+    filled = np.zeros(len(columns), np.bool_)
+    filled[offsets] = True
+    middle = int(offsets[np.abs(offsets - (line.left + line.right) // 2).argmin()])
+    return _reach(filled, middle, gap=round(_GAP * (bottom - top)))
 
 
 def _reach(inside: npt.NDArray[np.bool_], start: int, gap: int) -> tuple[int, int]:

@@ -147,18 +147,7 @@ def test_a_dry_run_tells_what_would_be_done_and_writes_nothing(photos, tmp_path)
     assert "nothing would change)" in shown.stdout and "nothing was written" in shown.stderr
 
 
-@pytest.mark.parametrize(
-    "pitch",
-    [
-        11,
-        pytest.param(
-            11.25,
-            marks=pytest.mark.xfail(
-                strict=True, reason="digits at fractions of a pixel are found in part"
-            ),
-        ),
-    ],
-)
+@pytest.mark.parametrize("pitch", [11, 11.25])
 def test_dates_that_differ_are_repainted_and_nothing_else(photos, tmp_path, pitch):
     large = [np.kron(photo, np.ones((2, 2, 1), np.uint8)) for photo in photos[3:11]]
     marked, inks = [], []

@@ -38,12 +38,12 @@ def search(photos):
     return looking.find()
 
 
-def mark(photos, dates, color, place=(-30, -110), is_upright=False):
+def mark(photos, dates, color, place=(-30, -110), is_upright=False, pitch=None):
     """Photographs with dates, and the share of ink (H, W) in each of their pixels."""
     marked, inks = [], []
     for photo, date in zip(photos, dates, strict=False):
         ink = np.zeros(photo.shape[:2], np.float32)
-        drawn = draw_stamp(date, 14)
+        drawn = draw_stamp(date, 14, pitch)
         drawn = drawn.T if is_upright else drawn
         top, left = photo.shape[0] + place[0], photo.shape[1] + place[1]
         ink[top : top + drawn.shape[0], left : left + drawn.shape[1]] = drawn
@@ -75,6 +75,23 @@ def test_dates_that_differ_are_masked_stroke_by_stroke(large, color, is_jpeg):
     assert abs(stamp.box.top - 210) <= 2 and abs(stamp.box.height - 14) <= 2
     found, least = judge(stamp, marked, inks, int(is_jpeg))
     assert found >= 9 and least > 0.9
+
+
+@pytest.mark.parametrize("pitch", [10.5, 11.25, 12.75])
+def test_a_photograph_that_was_made_smaller_after_stamping(large, pitch):
+    marked, inks = mark(large, DATES, ORANGE, pitch=pitch)
+    marked = [as_jpeg(cv2.resize(one, None, fx=0.8, fy=0.8, interpolation=cv2.INTER_AREA))
+              for one in marked]  # fmt: skip
+    inks = [cv2.resize(ink, None, fx=0.8, fy=0.8, interpolation=cv2.INTER_AREA) for ink in inks]
+    (stamp,) = search(marked)
+    found, least = judge(stamp, marked, inks, 1)
+    assert found >= 9 and least > 0.9
+
+
+def test_a_stamp_that_cannot_be_seen_is_listed(large):
+    (stamp,) = search(mark(large, DATES, WHITE)[0])
+    seen = find_strokes(np.full((240, 360, 3), 0.97, np.float32), stamp)
+    assert seen.mask is None and seen.is_doubtful
 
 
 def test_five_photographs_are_enough(large):
