@@ -579,6 +579,30 @@ def test_a_signal_ends_a_process_with_130_and_leaves_nothing_half(here, number):
     assert not Path("photos-restored/a.png").exists()
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+@pytest.mark.parametrize("module", ["restorepix.cli.fix", "restorepix.plan", "restorepix.pipeline"])
+def test_an_interrupt_before_the_first_photograph_is_130_with_a_line(here, module):
+    """The signal comes while a module is imported, early or late."""
+    program = f"""
+        import os, runpy, signal, sys
+        class Interrupter:
+            def find_spec(self, name, path, target=None):
+                if name == "{module}":
+                    os.kill(os.getpid(), signal.SIGINT)
+        sys.meta_path.insert(0, Interrupter())
+        sys.argv = ["restorepix", "fix", "photos", "-m", "masks"]
+        runpy.run_module("restorepix", run_name="__main__")
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", "\n".join(line[8:] for line in program.splitlines())],
+        capture_output=True,
+        check=False,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"interrupted\n")
+    assert not Path("photos-restored").exists()
+
+
 # In place, undo, folders
 
 

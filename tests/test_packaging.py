@@ -48,7 +48,7 @@ def test_the_wheel_is_small_and_holds_what_a_run_needs(built):
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
         entry = next(name for name in names if name.endswith("entry_points.txt"))
-        assert "restorepix = restorepix.cli:main" in archive.read(entry).decode()
+        assert "restorepix = restorepix.__main__:main" in archive.read(entry).decode()
     for name in (
         "restorepix/_weights/inpaint.safetensors",
         "restorepix/_weights/manifest.toml",

@@ -26,6 +26,7 @@ from restorepix.cli import (
     verify,
     watermark,
 )
+from restorepix.cli.common import say_interrupted
 from restorepix.cli.help import Command, Group
 from restorepix.cli.streams import escape_what_cannot_be_encoded, open_missing_streams
 from restorepix.errors import ExitCode
@@ -54,18 +55,15 @@ app.add_typer(models.app, name="models", cls=Group)
 
 def main() -> None:
     """Run the command line and exit with its code."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    # A polite kill is like Ctrl-C, so that temporary files are removed.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     open_missing_streams()
     escape_what_cannot_be_encoded()
     try:
         app()
     except KeyboardInterrupt:
+        say_interrupted()
         sys.exit(ExitCode.INTERRUPTED)
-
-
-def _interrupt(number: int, frame: object) -> None:
-    """Treat a polite kill like Ctrl-C, so that temporary files are removed."""
-    raise KeyboardInterrupt
 
 
 def _print_version(wanted: bool) -> None:

@@ -10,7 +10,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from restorepix.cli.common import Talk, build_error, get_settings
+import typer
+
+from restorepix.cli.common import Talk, build_error, get_settings, say_interrupted
 from restorepix.cli.settings import refuse_among_pictures
 from restorepix.cli.streams import write_line
 from restorepix.errors import ExitCode, RestorepixError, UsageError
@@ -252,7 +254,7 @@ def run_plan(
         cluster: where to run, if not on this machine.
 
     Raises:
-        KeyboardInterrupt: after the summary of what was done until then.
+        typer.Exit: interrupted, after the summary of what was done until then.
         WriteError: the page cannot be written; everything else is done.
     """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
@@ -294,14 +296,11 @@ def run_plan(
     except KeyboardInterrupt as error:
         seconds = time.perf_counter() - begin
         finish_run(list_results(), seconds, talk, code=ExitCode.INTERRUPTED)
-        talk.console.print(
-            f"interrupted: {len(plan.jobs) - len(finished)} of {len(plan.jobs)} not done. "
-            "Run the same command again to go on.",
-            soft_wrap=True,
-        )
+        left = f"{len(plan.jobs) - len(finished)} of {len(plan.jobs)} not done"
+        say_interrupted(f"{left}. Run the same command again to go on.")
         if isinstance(error, engine.InterruptedRunError) and error.is_busy:
             leave_at_once(ExitCode.INTERRUPTED)
-        raise
+        raise typer.Exit(ExitCode.INTERRUPTED) from error
     results = list_results()
     code = finish_run(results, time.perf_counter() - begin, talk)
     if page is not None:

@@ -550,7 +550,10 @@ def report_errors(debug: bool) -> Generator[None]:
             yield
     except RestorepixError as error:
         code = _fail(f"{error}{_tell_origin(str(error))}", error.exit_code, debug)
-    except (KeyboardInterrupt, BrokenPipeError):
+    except KeyboardInterrupt:
+        say_interrupted()
+        code = ExitCode.INTERRUPTED
+    except BrokenPipeError:
         code = ExitCode.INTERRUPTED
     except typer.Exit as done:
         code = ExitCode(done.exit_code)
@@ -567,6 +570,12 @@ def report_errors(debug: bool) -> Generator[None]:
             _state.log = None
     if code is not ExitCode.OK:
         raise typer.Exit(code)
+
+
+def say_interrupted(left: str = "") -> None:
+    """Say that Ctrl-C was heard, and what is left to do."""
+    with contextlib.suppress(BrokenPipeError):
+        build_console().print(f"interrupted{left and ': '}{left}", soft_wrap=True)
 
 
 def _tell_origin(message: str) -> str:

@@ -34,6 +34,7 @@ from restorepix.cli.common import (
     Verbose,
     WeightsRepo,
     report_errors,
+    say_interrupted,
 )
 from restorepix.cli.detection import (
     Detect,
@@ -176,16 +177,29 @@ def _write_masks(
     finder = build_finder(replace(options, threads=options.threads or count_cores()))
     began = time.perf_counter()
     counts = {"written": 0, "failed": 0, "empty": 0, "review": 0}
-    for job in plan.jobs:
-        record = _write_mask(job, output, preview, finder, options, debug=debug)
-        counts[record["status"]] += 1
-        counts["empty"] += record["status"] == "written" and not record["hole_pixels"]
-        counts["review"] += bool(record["review"])
-        talk.emit(record)
-        _say_record(record, talk)
+    codes: set[str] = set()
+    is_interrupted = False
+    try:
+        for job in plan.jobs:
+            record = _write_mask(job, output, preview, finder, options, debug=debug)
+            counts[record["status"]] += 1
+            counts["empty"] += record["status"] == "written" and not record["hole_pixels"]
+            counts["review"] += bool(record["review"])
+            if record["error"] is not None:
+                codes.add(record["error"]["code"])
+            talk.emit(record)
+            _say_record(record, talk)
+    except KeyboardInterrupt:
+        is_interrupted = True
+        left = len(plan.jobs) - counts["written"] - counts["failed"]
+        say_interrupted(f"{left} of {len(plan.jobs)} not done")
     seconds = round(time.perf_counter() - began, 3)
     code = ExitCode.OK
-    if counts["failed"]:
+    if is_interrupted:
+        code = ExitCode.INTERRUPTED
+    elif "internal" in codes:
+        code = ExitCode.INTERNAL
+    elif codes:
         code = ExitCode.SOME_FAILED
     elif counts["review"] and talk.fail_on_review:
         code = ExitCode.REVIEW
