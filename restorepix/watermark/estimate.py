@@ -19,6 +19,7 @@ initial opacity to guess. docs/watermark.md compares both.
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import combinations
 from typing import Any, Final, NamedTuple
 
 import cv2
@@ -56,6 +57,10 @@ _FLAT: Final = 0.06
 _FLAT_COLORS: Final = 3
 _FLAT_SHARE: Final = 0.85
 """An overlay of so few colours, in so much of its weight, is flat."""
+_SOLID: Final = 0.7
+"""Share of the usual opacity from which a pixel counts as one of a flat colour."""
+_BESIDE: Final = 0.08
+"""Share of such pixels in a window of 1 px, from which a pixel is beside them. A guess."""
 _ROUNDS: Final = 5
 
 
@@ -198,7 +203,7 @@ def _fit(stack: Floats, hole: BoolMask) -> Overlay:
         pull = kinds((alpha * total)[:, None] * (mean_seen - slope[:, None] * mean_filled), 5.0)
         hold = kinds(np.square(alpha) * total, 5.0)
         color = np.clip(pull / np.maximum(hold, 1e-9)[:, None], 0, 1)
-        color = _snap(color, np.square(alpha) * total)
+        color, modes = _snap(color, np.square(alpha) * total)
         # With the colour known, one line through (W, W) is left to fit: far less noise.
         away = fill - color
         under = (weight[..., None] * np.square(away)).sum(axis=(0, 2))
@@ -206,6 +211,9 @@ def _fit(stack: Floats, hole: BoolMask) -> Overlay:
         slope = np.clip(over / np.maximum(under, 1e-9), 0.02, 1).astype(np.float32)
         sure = 1 / np.sqrt(np.maximum(_EFFICIENCY * under, 1e-9))
         slope = share.smooth(slope, float(np.clip(2 * np.median(sure), 0.01, 0.1)))
+        for pair in combinations(modes, 2):
+            means = (mean_seen, mean_filled)
+            slope, color = _mix(pair, share, (seen, fill, weight), means, slope, color)
         shift = (1 - slope)[:, None] * color
     overlay = Overlay(np.zeros(hole.shape, np.float32), np.zeros((*hole.shape, 3), np.float32))
     error = 1 / np.sqrt(_EFFICIENCY * total)
@@ -239,7 +247,54 @@ def _is_covered(overlay: Overlay, hole: BoolMask, alpha: Floats, moved: Floats) 
     return keep[labels]
 
 
-def _snap(color: Floats, weight: Floats) -> Floats:
+def _mix(
+    pair: tuple[Floats, Floats],
+    share: _Sharing,
+    samples: tuple[Floats, Floats, Floats],
+    means: tuple[Floats, Floats],
+    slope: Floats,
+    color: Floats,
+) -> tuple[Floats, Floats]:
+    """Return slopes and colours in which pixels between two flat colours may hold both.
+
+    Where an outline meets its letter the mean changes as little as beside the overlay, and a flat
+    colour would make it transparent. So such a pixel is either of one colour and of any opacity, or
+    as opaque as those around it and of any mixture: what fits the photographs better.
+
+    Args:
+        pair: two flat colours, (3,) each.
+        share: lays pixels out.
+        samples: (K, n, 3) photographs and fills, (K, n) weights.
+        means: (n, 3) weighted means of both.
+        slope: (n,) of pixels of flat colours.
+        color: (n, 3) flat colours.
+    """
+    alpha = 1 - slope
+    strong = alpha > _SOLID * float(np.percentile(alpha, 98))
+    first, second = (strong & (color == one).all(axis=1) for one in pair)
+    solid = share.spread(np.stack([first, second, alpha * (first | second)], axis=1), 1.0)
+    between = (solid[:, :2] > _BESIDE).all(axis=1)
+    if not between.any():
+        return slope, color
+    opaque = (solid[:, 2] / np.maximum(solid[:, 0] + solid[:, 1], 1e-9))[between]
+    seen, fill, weight = (one[:, between] for one in samples)
+    rest = means[0][between] - (1 - opaque)[:, None] * means[1][between]
+    way = pair[1] - pair[0]
+    along = (rest / opaque[:, None] - pair[0]) @ way / float(way @ way)
+    mixture = pair[0] + np.clip(along, 0, 1)[:, None] * way
+
+    def misfit(alpha: Floats, color: Floats) -> Floats:
+        away = seen - (1 - alpha)[:, None] * fill - alpha[:, None] * color
+        return (weight * np.square(away).sum(axis=2)).sum(axis=0)
+
+    better = misfit(opaque, mixture) < misfit(alpha[between], color[between])
+    chosen = np.flatnonzero(between)[better]
+    slope, color = slope.copy(), color.copy()
+    slope[chosen], color[chosen] = 1 - opaque[better], mixture[better]
+    return slope, color
+
+
+def _snap(color: Floats, weight: Floats) -> tuple[Floats, list[Floats]]:
     """Return colours moved to the few that make up nearly all of an overlay, if it has such.
 
     Most logos and all captions are flat; a rim of one pixel tells little of its own colour.
@@ -248,6 +303,9 @@ def _snap(color: Floats, weight: Floats) -> Floats:
     Args:
         color: (n, 3) in [0, 1].
         weight: (n,) how well each is known.
+
+    Returns:
+        (n, 3) colours, and the few, (3,) each; none where colours are left as they are.
     """
     modes: list[Floats] = []
     left = weight.copy()
@@ -263,10 +321,10 @@ def _snap(color: Floats, weight: Floats) -> Floats:
         modes.append(mode.astype(np.float32))
         left = left * (np.square(color - mode).sum(axis=1) > (2.5 * _FLAT) ** 2)
     if not modes or left.sum() > (1 - _FLAT_SHARE) * weight.sum():
-        return color
+        return color, []
     flat = np.stack(modes)
     nearest = np.square(color[:, None] - flat).sum(axis=2).argmin(axis=1)
-    return flat[nearest]
+    return flat[nearest], modes
 
 
 class _Sharing:
@@ -304,6 +362,10 @@ class _Sharing:
         """Return slopes without noise below a tolerance, edges kept (bilateral filter)."""
         laid = self._lay_out(slope, 1.0)
         return np.asarray(cv2.bilateralFilter(laid, 5, tolerance, 1.5), np.float32)[self._inside]
+
+    def spread(self, values: Floats, sigma: float) -> Floats:
+        """Return averages of values (n, C) over a window."""
+        return blur(self._lay_out(values), sigma, reflect=False)[self._inside]
 
     def _lay_out(self, values: Floats, around: float = 0.0) -> Floats:
         laid = np.full((*self._inside.shape, *values.shape[1:]), around, np.float32)
