@@ -187,6 +187,23 @@ def page_to_rgb(page: Page, box: Box) -> Floats:
     return np.ascontiguousarray(samples)
 
 
+def page_to_bytes(page: Page, box: Box) -> npt.NDArray[np.uint8] | None:
+    """Return a part of a page as the network sees it, in levels of 255, where that loses nothing.
+
+    Args:
+        page: as for :func:`page_to_rgb`.
+        box: the part, inside the page.
+
+    Returns:
+        ``(box.height, box.width, 3)`` uint8, perhaps a view of the page: 255 times what
+        :func:`page_to_rgb` returns. None for pages that are not 8 bit, and for inks.
+    """
+    if page.pixels.dtype != np.uint8 or page.color == "cmyk":
+        return None
+    samples = _cut(page, box)
+    return np.repeat(samples, 3, axis=2) if page.color == "grey" else samples
+
+
 def rgb_to_native(page: Page, box: Box, rgb: npt.NDArray[Any], hole: BoolMask) -> npt.NDArray[Any]:
     """Return a part of a page with its hole filled from the network's answer.
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from restorepix.color import fit_curve, page_to_rgb, rgb_to_native
+from restorepix.color import fit_curve, page_to_bytes, page_to_rgb, rgb_to_native
 from restorepix.photo import Page
 from restorepix.tiles import Box
 
@@ -52,6 +52,17 @@ def test_integers_are_scaled_and_come_back_exactly(color, dtype):
     np.testing.assert_allclose(shown, np.broadcast_to(expected, shown.shape), atol=1e-7)
     back = rgb_to_native(page, whole(page), shown, np.ones(shown.shape[:2], bool))
     np.testing.assert_array_equal(back, page.pixels)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+@pytest.mark.parametrize("color", CHANNELS)
+def test_bytes_are_what_is_seen_or_nothing(color, dtype):
+    page = make_page(color, dtype)
+    levels = page_to_bytes(page, Box(3, 5, 10, 20))
+    assert (levels is not None) == (dtype == np.uint8 and color != "cmyk")
+    if levels is not None:
+        assert levels.dtype == np.uint8
+        np.testing.assert_array_equal(levels, page_to_rgb(page, Box(3, 5, 10, 20)) * 255)
 
 
 @settings(max_examples=60, deadline=None)

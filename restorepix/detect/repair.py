@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from restorepix.color import page_to_rgb
+from restorepix.color import page_to_bytes, page_to_rgb
 from restorepix.detect.findings import Marking, PageFindings, find_damage, review_confidence
 from restorepix.detect.infrared import (
     InfraredMask,
@@ -137,7 +137,11 @@ class Finder:
                 notes += [infrared.note] if infrared.note else []
         from restorepix.detect.scan import pick_maps  # brings torch, which is in use by now
 
-        maps = pick_maps(self._scanner.scan(read, size), self._options.classes)
+        def look(box: Box) -> npt.NDArray[Any]:
+            samples = page_to_bytes(page, box)
+            return read(box) if samples is None else samples
+
+        maps = pick_maps(self._scanner.scan(look, size), self._options.classes)
         typed: dict[DamageClass, Maps] = {kind: maps[kind] for kind in self._options.classes}
         found = find_damage(typed, self._options, page=number, extra=extra, markings=self._markings)
         return found, notes

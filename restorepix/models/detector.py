@@ -99,7 +99,7 @@ def count_parameters(module: nn.Module) -> int:
 
 def predict(detector: nn.Module, image: Tensor) -> Tensor:
     """Class probabilities of pictures of any size: the sigmoid of ``answer``."""
-    return torch.sigmoid(answer(detector, image))
+    return torch.sigmoid(answer(detector, image).float())
 
 
 def answer(detector: nn.Module, image: Tensor) -> Tensor:
@@ -110,8 +110,8 @@ def answer(detector: nn.Module, image: Tensor) -> Tensor:
         image: (B, 3, H, W) float in [-1, 1].
 
     Returns:
-        (B, outputs, H, W) float32. The picture's border is continued by mirroring, so that padding
-        draws no line there.
+        (B, outputs, H, W) in the dtype of the detector's answer. The picture's border is continued
+        by mirroring, so that padding draws no line there.
     """
     height, width = image.shape[-2:]
     pad_bottom = max(32, -(-height // 16) * 16) - height
@@ -120,7 +120,7 @@ def answer(detector: nn.Module, image: Tensor) -> Tensor:
         rows = _mirror(height, height + pad_bottom, image.device)
         columns = _mirror(width, width + pad_right, image.device)
         image = image[..., rows[:, None], columns]
-    return detector(image).float()[..., :height, :width]
+    return detector(image)[..., :height, :width]
 
 
 def _mirror(length: int, to_length: int, device: torch.device) -> Tensor:

@@ -9,7 +9,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from restorepix.detect.scan import HALO_PX, TILE_PX, Scanner, pick_maps, plan_tiles
+from restorepix.detect.scan import (
+    HALO_PX,
+    OVERVIEW_PX,
+    TILE_PX,
+    Scanner,
+    pick_maps,
+    plan_tiles,
+)
 from restorepix.errors import WeightsError
 from restorepix.tiles import Box
 
@@ -59,6 +66,82 @@ def test_any_size_is_scanned(size: tuple[int, int]) -> None:
     expected = torch.sigmoid(torch.from_numpy(image.mean(2) * 2 - 1) * 20 - 10) * 255
     if min(size) > 1:
         assert np.abs(maps[0].astype(float) - expected.numpy()).max() <= 1
+
+
+def enlarge(small: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """(..., H', W') -> (..., H, W), bilinear, in float64."""
+    for axis, length in ((-2, size[0]), (-1, size[1])):
+        have = small.shape[axis]
+        place = np.clip((np.arange(length) + 0.5) * have / length - 0.5, 0, have - 1)
+        first = np.minimum(place.astype(int), max(0, have - 2))
+        share = np.expand_dims(place - first, 1) if axis == -2 else place - first
+        after = small.take(np.minimum(first + 1, have - 1), axis)
+        small = small.take(first, axis) * (1 - share) + after * share
+    return small
+
+
+def scan_plainly(image: np.ndarray, octaves: tuple[float, ...], floors: np.ndarray) -> np.ndarray:
+    """What a scanner of pixels that know nothing of each other should answer, (3, H, W)."""
+
+    def halve(picture: np.ndarray, factor: int = 2) -> np.ndarray:
+        size = (picture.shape[1] // factor, picture.shape[0] // factor)
+        small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+        return small if small.dtype == np.uint8 else np.rint(small * 255).astype(np.uint8)
+
+    def ask(picture: np.ndarray) -> np.ndarray:
+        light = picture / 255 if picture.dtype == np.uint8 else picture
+        samples = torch.from_numpy(np.float32(light)).permute(2, 0, 1)[None] * 2 - 1
+        return Bright()(samples)[0].detach().numpy()
+
+    def average(picture: np.ndarray) -> np.ndarray:
+        logits = np.maximum(ask(picture), floors) * octaves[0]
+        for number, weight in enumerate(octaves[1:], 1):
+            small = picture
+            for _ in range(number):
+                small = halve(small)
+            share = np.clip(np.rint(255 / (1 + np.exp(-ask(small)))), 0.5, 254.5) / 255
+            large = enlarge(np.log(share / (1 - share)), picture.shape[:2])
+            logits = logits + weight * np.maximum(large, floors)
+        return 255 / (1 + np.exp(-logits))
+
+    maps = average(image)
+    if max(image.shape) > 1.5 * OVERVIEW_PX:
+        half = halve(image)
+        glance = average(halve(half, -(-max(half.shape) // OVERVIEW_PX)))
+        maps = np.maximum(maps, enlarge(np.rint(glance), image.shape[:2]))
+    return maps
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+@pytest.mark.parametrize(
+    ("size", "factor"),
+    [
+        ((64, 96), 0),
+        ((45, 71), 0),
+        ((64, 1600), 1),
+        ((96, 4000), 2),
+        ((2501, 90), 2),
+        ((96, 4800), 3),
+    ],
+)
+def test_maps_are_those_of_a_plain_scan(
+    size: tuple[int, int], factor: int, dtype: type[np.generic]
+) -> None:
+    smooth = cv2.resize(picture(5, 7, factor), size[::-1], interpolation=cv2.INTER_LINEAR)
+    image = np.rint(smooth * 255).astype(np.uint8) if dtype == np.uint8 else smooth
+    octaves, floors = (0.5, 0.3, 0.2), (-20.0, -4.0, -8.0)
+    found = Scanner(Bright(), CPU, octaves=octaves, floors=floors).scan(image, size)
+    plain = scan_plainly(image, octaves, np.array(floors)[:, None, None])
+    away = np.abs(found - plain)
+    assert (found[:2].max((1, 2)) > 100).all()
+    assert away.max() <= 1 and away.mean() <= 0.3  # 0.25 by rounding alone
+
+
+def test_each_reduced_picture_is_looked_at_once() -> None:
+    network = Bright()
+    Scanner(network, CPU).scan(picture(64, 2100), (64, 2100))  # its quarter is the overview
+    tiles = [len(plan_tiles(64 >> octave, 2100 >> octave)) for octave in range(5)]
+    assert len(network.sizes) == sum(tiles)
 
 
 def test_threads_do_not_change_the_answer() -> None:
