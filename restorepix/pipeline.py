@@ -269,7 +269,7 @@ class Restoration:
     method: Method
     preserved: Preserved
     known_sha256: str | None
-    """None where ``data`` is the input and nothing was decoded."""
+    """None where ``data`` is the input: its bytes are the proof."""
     is_same: bool
     """Whether ``data`` is the input, byte for byte."""
 
@@ -577,18 +577,7 @@ def restore_bytes(
     with stopwatch.measure("mask"):
         found = None if sizes is None else repair.glance(sizes, name, given)
     if sizes and found and not (found.mask.hole_pixels or to or options.strip):
-        # The copy's own bytes prove that everything known is kept: nothing is decoded.
-        return Restoration(
-            data=data,
-            mask=found.mask,
-            detected=found.detected,
-            review=(*found.mask.review, *found.review),
-            sizes=sizes,
-            method="copied",
-            preserved="exact",
-            known_sha256=None,
-            is_same=True,
-        )
+        return _copy(data, found, sizes)  # nothing is decoded
     with stopwatch.measure("read"):
         source = strip_metadata(data, name) if options.strip else data
         photo = read_photo(source, name, max_mpixels=options.max_mpixels)
@@ -599,6 +588,8 @@ def restore_bytes(
         if not options.force:
             found = limit_detected(found, sizes)
     mask = found.mask
+    if not (mask.hole_pixels or to or options.strip):
+        return _copy(data, found, sizes)
     method: Method = "copied"
     if mask.hole_pixels == 0 and to is None:
         encoded, preserved = source, "exact"
@@ -651,6 +642,21 @@ def restore_bytes(
         preserved=preserved,
         known_sha256=known_sha256,
         is_same=encoded is data,
+    )
+
+
+def _copy(data: bytes, found: FoundMask, sizes: Sequence[tuple[int, int]]) -> Restoration:
+    """Return a file as it is: its own bytes prove that everything known is kept."""
+    return Restoration(
+        data=data,
+        mask=found.mask,
+        detected=found.detected,
+        review=(*found.mask.review, *found.review),
+        sizes=tuple(sizes),
+        method="copied",
+        preserved="exact",
+        known_sha256=None,
+        is_same=True,
     )
 
 
