@@ -75,6 +75,24 @@ def test_recipes_are_told_apart_by_what_differs_from_the_defaults():
     assert laboratory.list_changes(training(adversary="wgan")) == {}
 
 
+def test_all_rows_are_scored_on_the_same_damage_and_trained_from_the_same_seed(
+    tmp_path, monkeypatch
+):
+    data = tmp_path / "data"
+    write_photo(data / "photos" / "face.png", 1)
+    listing = tmp_path / "photos.toml"
+    listing.write_text('face = ["photos/face.png"]\n')
+    monkeypatch.setattr(laboratory_cases, "PHOTOS", listing)
+    first, again = (laboratory_cases.list_cases(data, 1, 7) for _ in range(2))
+    assert [case.kind for case in first] == list(laboratory_cases.KINDS)
+    for one, other in zip(first, again, strict=True):
+        assert np.array_equal(one.mask, other.mask) and np.array_equal(one.truth, other.truth)
+        assert np.array_equal(one.damaged[one.mask == 0], one.truth[one.mask == 0])
+    for row in ROWS:
+        lab = row.build_recipe(1600, 16, 7).lab
+        assert (lab.seed, lab.bank, lab.scale) == (7 + row.another_seed, 16, "smallest"), row.name
+
+
 def test_twins_differ_in_the_seed_alone():
     assert set(TWINS) < set(GROUPS)
     for group, names in TWINS.items():

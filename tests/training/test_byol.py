@@ -126,6 +126,19 @@ def test_learns_without_collapsing() -> None:
     assert trainer.spread > 0.3
 
 
+@pytest.mark.slow
+def test_500_steps_do_not_collapse_and_would_without_the_predictor() -> None:
+    config = ByolConfig(**{**TINY.__dict__, "steps": 500, "spread_from": 1000})
+    spreads: list[float] = []
+    for predictor in (True, False):
+        trainer = ByolTrainer(config, SMALL, torch.device("cpu"), predictor=predictor)
+        views = draw_views()
+        for step in range(config.steps):
+            trainer.take_step(*views.draw(step))
+        spreads.append(trainer.spread)
+    assert spreads[0] > 0.3 > 3 * spreads[1]  # 0.72 and 0.05 (training/LOG.md)
+
+
 def test_resuming_equals_going_on(tmp_path: Path) -> None:
     views = draw_views()
     through = ByolTrainer(TINY, SMALL, torch.device("cpu"))

@@ -16,7 +16,14 @@ from torch.nn import functional
 from restorepix.models.encoder import Encoder, EncoderConfig, activate
 from restorepix.models.lab.answer import composite
 from restorepix.models.lab.context_encoder import fill_hole
-from training.byol import Byol, ByolConfig, augment, follow, target_momentum
+from training.byol import (
+    Byol,
+    ByolConfig,
+    augment,
+    follow,
+    measure_spread,
+    target_momentum,
+)
 from training.lab.critics import ContextCritic
 from training.lab.losses import adversarial_loss, critic_loss, weighted_l2
 from training.lab.trainer import Draw, LabTrainer, frozen, step_optimizer
@@ -128,8 +135,8 @@ class PretextTrainer(LabTrainer):
         rng = torch.Generator().manual_seed(self.seed * 1_000_003 + self.step)
         first = augment(image, VIEW_PX, rng, blur=1.0, solarize=0.0, holes=0.0)
         second = augment(image, VIEW_PX, rng, blur=0.1, solarize=0.1, holes=0.5)
-        loss, _ = self.byol(first, second)
+        loss, projections = self.byol(first, second)
         step_optimizer(self.optimizers["generator"], loss, clip=1.0)
         momentum = target_momentum(self.step, self.steps, MOMENTUM)
         follow(self.byol.target, self.byol.online, momentum)
-        return {"byol": loss}
+        return {"byol": loss, "spread": torch.tensor(measure_spread(projections))}

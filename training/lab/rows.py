@@ -336,7 +336,7 @@ MISTAKES: tuple[tuple[str, str, str], ...] = (
     ),
     (
         "S0", "BYOL learns with negatives, and needs no predictor",
-        "there are none; without the predictor it may collapse (training/byol.py --no-predictor)",
+        "there are none; without the predictor 500 steps end in a point (a test)",
     ),
     ("S0", "the method inpaints as described", "no hole is ever cut in its steps"),
     ("S1", "the predictor belongs to the target", "to the online branch (a test)"),
