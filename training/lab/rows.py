@@ -22,8 +22,8 @@ CROP_PX = 64
 WINDOW_PX = 128
 """Crops of the two context encoders that cannot do with less; they get a quarter of the crops."""
 
-CROPS = 15_000
-"""Crops that a whole budget has: 937 steps."""
+CROPS = 12_000
+"""Crops that a whole budget has: 750 steps."""
 
 FEW = 0.1
 """Share of the photographs that rows about few images train on."""
