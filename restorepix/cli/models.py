@@ -19,6 +19,7 @@ from restorepix.cli.common import (
     build_error,
     report_errors,
 )
+from restorepix.cli.help import Command
 from restorepix.cli.streams import write_line
 from restorepix.errors import ExitCode, RestorepixError, UsageError
 
@@ -30,10 +31,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="List, fetch, check and remove weights of networks.")
 
-Names = Annotated[
-    list[str] | None, typer.Argument(metavar="NAME...", help="Models, as in the list.")
-]
-All = Annotated[bool, typer.Option("--all", help="Every model of the list.")]
+Names = Annotated[list[str] | None, typer.Argument(metavar="NAME", help="Models, as in the list.")]
+All = Annotated[bool, typer.Option("--all", help="Every model but the laboratory's.")]
 
 UNPUBLISHED = (
     "Nothing is published yet: no Hub repository is set. What is bundled works as it is; for the "
@@ -41,7 +40,7 @@ UNPUBLISHED = (
 )
 
 
-@app.command("list")
+@app.command("list", cls=Command)
 def list_command(
     as_json: AsJson = False,
     weights_repo: WeightsRepo = None,
@@ -90,7 +89,7 @@ def list_command(
         talk.say(f"cache of models pull --from: {find_own_cache()}", detail=True)
 
 
-@app.command()
+@app.command(cls=Command)
 def pull(
     names: Names = None,
     all_: All = False,
@@ -130,7 +129,7 @@ def pull(
         raise typer.Exit(_for_each(_choose(names, all_), act, talk))
 
 
-@app.command()
+@app.command(cls=Command)
 def verify(
     names: Names = None,
     weights_repo: WeightsRepo = None,
@@ -164,7 +163,7 @@ def verify(
         raise typer.Exit(_for_each(_choose(names, not names), act, talk))
 
 
-@app.command()
+@app.command(cls=Command)
 def path(
     name: Annotated[str, typer.Argument(help="A model, as in the list.")],
     weights_repo: WeightsRepo = None,
@@ -185,7 +184,7 @@ def path(
         write_line(str(place.path))
 
 
-@app.command()
+@app.command(cls=Command)
 def remove(
     names: Names = None,
     all_: All = False,
