@@ -34,6 +34,7 @@ from restorepix.batching import (
 from restorepix.errors import WeightsError
 from restorepix.guide import Guide, build_guides, paste_guides, sanitize_rgb
 from restorepix.photo import BoolMask
+from restorepix.progress import CALLS
 from restorepix.tiles import CORE_PX, Box, Window, plan_blocks, plan_windows
 
 Rgb = npt.NDArray[np.float32]
@@ -179,19 +180,22 @@ class Inpainter:
         # Equal shapes side by side, so that they can share a batch.
         windows.sort(key=_window_shape)
         handed_over: deque[tuple[Window, Wait]] = deque()
-        for window in windows:
-            image = paste_guides(sanitize_rgb(read(window.box)), window.box, guides)
-            hole = mask[window.box.slices()]
-            try:
-                handed_over.append((window, self._caller.submit(image, hole)))
-            except RuntimeError as error:
-                self._check_memory(window, error)
-                raise
-            ahead = self._caller.count_ahead(window.box.height, window.box.width)
-            while len(handed_over) > ahead:
+        with CALLS.plan(len(windows)) as advance:
+            for window in windows:
+                image = paste_guides(sanitize_rgb(read(window.box)), window.box, guides)
+                hole = mask[window.box.slices()]
+                try:
+                    handed_over.append((window, self._caller.submit(image, hole)))
+                except RuntimeError as error:
+                    self._check_memory(window, error)
+                    raise
+                ahead = self._caller.count_ahead(window.box.height, window.box.width)
+                while len(handed_over) > ahead:
+                    yield self._take_answer(*handed_over.popleft(), mask)
+                    advance()
+            while handed_over:
                 yield self._take_answer(*handed_over.popleft(), mask)
-        while handed_over:
-            yield self._take_answer(*handed_over.popleft(), mask)
+                advance()
 
     def _take_answer(self, window: Window, wait: Wait, mask: BoolMask) -> tuple[Window, Rgb]:
         try:

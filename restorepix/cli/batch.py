@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
-from restorepix.cli.common import Talk, build_error, get_settings, say_interrupted
+from restorepix.cli.common import STDIO, Talk, build_error, get_settings, say_interrupted
 from restorepix.cli.settings import refuse_among_pictures
-from restorepix.cli.streams import write_line
+from restorepix.cli.streams import is_stdout_terminal, write_line
 from restorepix.errors import ExitCode, RestorepixError, UsageError
 from restorepix.options import ClusterOptions, RestoreOptions
 from restorepix.stores.place import is_remote
@@ -70,6 +70,23 @@ def check_page(page: Path | None, places: Iterable[Path | None]) -> None:
     from restorepix.gallery.page import check_place
 
     check_place(page)
+
+
+def check_pipe(output: Path | None) -> None:
+    """Refuse, before any work, a picture on stdin that cannot come in or go out.
+
+    Args:
+        output: ``-o``, if any.
+
+    Raises:
+        UsageError: the output is not stdout, or one of the two is a terminal.
+    """
+    if output is not None and str(output) != STDIO:
+        raise UsageError(f"-o {output}: what is made of a picture on stdin goes to stdout.")
+    if sys.stdin.isatty():
+        raise UsageError("-: expected a picture on stdin, found a terminal.")
+    if is_stdout_terminal():
+        raise UsageError("-: the picture would be written to a terminal. Redirect stdout.")
 
 
 def say_ignored(plan: Plan, talk: Talk) -> None:
@@ -257,9 +274,8 @@ def run_plan(
         typer.Exit: interrupted, after the summary of what was done until then.
         WriteError: the page cannot be written; everything else is done.
     """
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
     from restorepix import engine
+    from restorepix.cli.progress import show_progress
     from restorepix.pipeline import build_repair
     from restorepix.report import render_result
 
@@ -269,11 +285,8 @@ def run_plan(
     def list_results() -> list[Result]:
         return [finished[job] for job in plan.jobs if job in finished]
 
-    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    hidden = talk.quiet or not talk.console.is_terminal
     try:
-        with Progress(*columns, console=talk.console, transient=True, disable=hidden) as progress:
-            task = progress.add_task("", total=len(plan.jobs))
+        with show_progress(talk, len(plan.jobs)) as advance:
             run = _begin(
                 plan,
                 options,
@@ -288,7 +301,7 @@ def run_plan(
                 talk.emit(result.to_record())
                 talk.say(render_result(result))
                 talk.say(_describe_details(result, job.mask), detail=True)
-                progress.advance(task)
+                advance()
     except BrokenPipeError:
         left = len(plan.jobs) - len(finished)
         talk.say(f"stdout was closed by its reader: {left} of {len(plan.jobs)} not done.")

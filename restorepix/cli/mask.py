@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from restorepix.cli.batch import collect_paths, say_ignored
+from restorepix.cli.batch import check_pipe, collect_paths, say_ignored
 from restorepix.cli.common import (
     DEFAULTS,
+    STDIO,
     AsJson,
     Config,
     Debug,
@@ -47,6 +49,7 @@ from restorepix.cli.detection import (
     read_detection,
 )
 from restorepix.cli.models import fetch_missing
+from restorepix.cli.streams import write_bytes
 from restorepix.errors import ExitCode, PhotoError, UsageError
 from restorepix.options import RestoreOptions, WalkOptions
 from restorepix.stores.place import check_local, parse_place
@@ -119,6 +122,8 @@ def mask(
 
       restorepix mask s3://scans/1950 -o s3://scans/masks/1950
 
+      restorepix mask - < in.jpg > mask.png
+
       restorepix fix photos/ --mask masks/ [dim]# after a look at them, and corrections[/dim]
 
     White is what fix would repaint, margin included. No picture is changed.
@@ -139,14 +144,47 @@ def mask(
             timeout_s=timeout,
         )
         check_local("--infrared", infrared)
+        names = list(inputs or ())
+        if STDIO in names:
+            if len(names) > 1 or files_from or null or as_json or preview is not None:
+                raise UsageError(
+                    "- (stdin to stdout) cannot be combined with other inputs, --files-from, "
+                    "--json or --preview."
+                )
+            _write_to_stdout(output, options)
+            return
         if output is None:
             raise UsageError("-o is missing: name the folder that the masks are written to.")
         walk = WalkOptions(tuple(include or ()), tuple(exclude or ()), follow_links)
         talk = Talk(quiet=quiet, verbose=verbose, as_json=as_json, fail_on_review=fail_on_review)
-        paths = [parse_place(path) for path in collect_paths(list(inputs or ()), files_from, null)]
+        paths = [parse_place(path) for path in collect_paths(names, files_from, null)]
         output = parse_place(output)
         preview = None if preview is None else parse_place(preview)
         raise typer.Exit(_write_masks(paths, output, preview, options, walk, talk, debug=debug))
+
+
+def _load_finder(options: RestoreOptions, talk: Talk) -> Finder:
+    from dataclasses import replace
+
+    from restorepix.detect.repair import build_finder
+    from restorepix.detect.weights import DETECTOR_MODEL, check_detector
+    from restorepix.engine.run import count_cores
+
+    assert options.detect is not None, "this command always detects"
+    check_detector(options.detect)
+    if options.detect.weights is None:
+        fetch_missing(options, talk, models=(DETECTOR_MODEL,))
+    return build_finder(replace(options, threads=options.threads or count_cores()))
+
+
+def _write_to_stdout(output: Path | None, options: RestoreOptions) -> None:
+    from restorepix.detect.masks import make_mask
+
+    check_pipe(output)
+    finder = _load_finder(options, Talk(quiet=True))
+    data = sys.stdin.buffer.read()
+    made = make_mask(data, "stdin", finder, max_mpixels=options.max_mpixels, preview=False)
+    write_bytes(made.data)
 
 
 def _write_masks(
@@ -159,36 +197,30 @@ def _write_masks(
     *,
     debug: bool,
 ) -> ExitCode:
-    from dataclasses import replace
-
-    from restorepix.detect.repair import build_finder
-    from restorepix.detect.weights import DETECTOR_MODEL, check_detector
-    from restorepix.engine.run import count_cores
+    from restorepix.cli.progress import show_progress
     from restorepix.plan import build_plan, check_folder
 
     plan = build_plan(paths, None, output, options, walk)
     if preview is not None:
         check_folder(preview, "--preview")
     say_ignored(plan, talk)
-    assert options.detect is not None, "this command always detects"
-    check_detector(options.detect)
-    if options.detect.weights is None:
-        fetch_missing(options, talk, models=(DETECTOR_MODEL,))
-    finder = build_finder(replace(options, threads=options.threads or count_cores()))
+    finder = _load_finder(options, talk)
     began = time.perf_counter()
     counts = {"written": 0, "failed": 0, "empty": 0, "review": 0}
     codes: set[str] = set()
     is_interrupted = False
     try:
-        for job in plan.jobs:
-            record = _write_mask(job, output, preview, finder, options, debug=debug)
-            counts[record["status"]] += 1
-            counts["empty"] += record["status"] == "written" and not record["hole_pixels"]
-            counts["review"] += bool(record["review"])
-            if record["error"] is not None:
-                codes.add(record["error"]["code"])
-            talk.emit(record)
-            _say_record(record, talk)
+        with show_progress(talk, len(plan.jobs)) as advance:
+            for job in plan.jobs:
+                record = _write_mask(job, output, preview, finder, options, debug=debug)
+                counts[record["status"]] += 1
+                counts["empty"] += record["status"] == "written" and not record["hole_pixels"]
+                counts["review"] += bool(record["review"])
+                if record["error"] is not None:
+                    codes.add(record["error"]["code"])
+                talk.emit(record)
+                _say_record(record, talk)
+                advance()
     except KeyboardInterrupt:
         is_interrupted = True
         left = len(plan.jobs) - counts["written"] - counts["failed"]

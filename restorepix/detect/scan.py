@@ -24,6 +24,7 @@ from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from restorepix.errors import WeightsError
 from restorepix.models.detector import CLASSES, answer
+from restorepix.progress import CALLS
 from restorepix.tiles import Box
 
 Rgb = npt.NDArray[np.float32]
@@ -166,17 +167,19 @@ class Scanner:
     def _scan_tiles(self, read: ReadRgb, targets: Sequence[_Target]) -> None:
         """Fill the maps of a picture tile by tile."""
         tiles = plan_tiles(*targets[0].maps.shape[1:])
-        if self._threads == 1 or len(tiles) == 1:
-            for tile in tiles:
+        with CALLS.plan(len(tiles)) as advance:
+
+            def work(tile: tuple[Box, Box]) -> None:
                 self._scan_tile(read, targets, tile)
-            return
+                advance()
 
-        def work(tile: tuple[Box, Box]) -> None:
-            self._scan_tile(read, targets, tile)
-
-        with ThreadPoolExecutor(self._threads) as pool:
-            for _ in pool.map(work, tiles):
-                pass
+            if self._threads == 1 or len(tiles) == 1:
+                for tile in tiles:
+                    work(tile)
+                return
+            with ThreadPoolExecutor(self._threads) as pool:
+                for _ in pool.map(work, tiles):
+                    pass
 
     def _scan_tile(self, read: ReadRgb, targets: Sequence[_Target], tile: tuple[Box, Box]) -> None:
         box, core = tile
