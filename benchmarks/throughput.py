@@ -15,10 +15,12 @@ scikit-image's, enlarged, shifted and given grain; damage is drawn by a fixed se
 from __future__ import annotations
 
 import argparse
+import filecmp
 import hashlib
 import json
 import os
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
@@ -146,6 +148,22 @@ def measure_empty(count: int) -> None:
         print(f"\n{name}: {1000 * seconds:.1f} ms for one more, {seconds / bare:.2f} times")
 
 
+def keep_sound(root: Path, count: int, finder: Any) -> None:
+    """Leave as many photographs as asked in which nothing is found, and remove the others."""
+    from restorepix.formats import read_photo
+
+    kept = 0
+    for photo in sorted((root / "photos").iterdir()):
+        if kept < count:
+            found = finder.find(read_photo(photo.read_bytes(), photo.name), photo.name)
+            if not found.mask.hole_pixels:
+                kept += 1
+                continue
+        photo.unlink()
+    if kept < count:
+        raise SystemExit(f"of {2 * count} photographs only {kept} have no finding")
+
+
 def measure_detect(count: int) -> None:
     """Photographs in which nothing is found, against the fastest decoder and the detector alone."""
     import simplejpeg
@@ -155,15 +173,19 @@ def measure_detect(count: int) -> None:
     from restorepix.options import DetectOptions, RestoreOptions
 
     torch.set_num_threads(1)
-    scanner: Any = build_finder(RestoreOptions(device="cpu", detect=DetectOptions()))._scanner
+    finder: Any = build_finder(RestoreOptions(device="cpu", detect=DetectOptions()))
+    scanner = finder._scanner
     network = scanner._detector
     calls: Counter[tuple[tuple[int, ...], torch.dtype]] = Counter()
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "in"
-        make_folder(root, count, 3000, 0)
+        make_folder(root, 2 * count, 3000, 0)
+        keep_sound(root, count, finder)
         start = Path(folder) / "start"
-        make_folder(start, 1, 3000, 0)
-        encoded = next((root / "photos").iterdir()).read_bytes()
+        (start / "photos").mkdir(parents=True)
+        first = min((root / "photos").iterdir())
+        shutil.copy(first, start / "photos")
+        encoded = first.read_bytes()
         pixels = np.frombuffer(encoded, np.uint8)
         codec = min(
             measure(lambda: simplejpeg.decode_jpeg(encoded)),
@@ -172,14 +194,14 @@ def measure_detect(count: int) -> None:
         handle = network.register_forward_pre_hook(
             lambda _, inputs: calls.update([(tuple(inputs[0].shape), inputs[0].dtype)])
         )
-        rgb = np.float32(simplejpeg.decode_jpeg(encoded)) / 255
+        rgb = simplejpeg.decode_jpeg(encoded)
         scanner.scan(rgb, rgb.shape[:2])
         handle.remove()
 
         def time_network() -> float:
             total = 0.0
             for (shape, dtype), number in calls.items():
-                image = (torch.rand(shape) * 2 - 1).to(dtype)
+                image = (torch.rand(shape) * 2 - 1).to(dtype, memory_format=torch.channels_last)
                 with torch.inference_mode():
                     total += number * measure(lambda i=image: network(i), 5)
             return total
@@ -190,6 +212,9 @@ def measure_detect(count: int) -> None:
         for number in range(3):
             begun = run([*FIX, str(start / "photos"), "-o", str(start / f"o{number}"), *_ALONE])
             found = run([*FIX, str(root / "photos"), "-o", str(root / f"o{number}"), *_ALONE])
+            for photo in (root / "photos").iterdir():
+                if not filecmp.cmp(photo, root / f"o{number}" / photo.name, shallow=False):
+                    raise SystemExit(f"{photo.name} was repainted, which is another measure")
             whole.append((found.cpu_s - begun.cpu_s) / (count - 1))
             bare.append(time_network())
             print(f"round {number}: fix {whole[-1]:.2f}, detector {bare[-1]:.2f}", flush=True)
