@@ -103,6 +103,13 @@ def test_help_of_fix_shows_examples_first_and_every_option():
         assert f" {panel} " in text
 
 
+@pytest.mark.parametrize("info", build_catalogue(), ids=lambda info: info.path)
+def test_help_shows_no_types_of_python(info):
+    shown = call(*info.path.split(), "--help").stdout
+    assert not re.search(r"<(bool|path|str|int|float|list)", shown)
+    assert all("<" not in option.usage for option in info.options)
+
+
 def test_the_version():
     assert call("--version").stdout == f"restorepix {restorepix.__version__}\n"
 

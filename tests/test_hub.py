@@ -192,7 +192,7 @@ def test_a_model_is_fetched_once_then_found_checked_and_removed(machine):
 
     done = machine.pull("--json", HF_TOKEN="secret")
     assert done.returncode == 0, done.stderr
-    record = json.loads(done.stdout)
+    record = json.loads(done.stdout.splitlines()[0])
     commit = machine.hub.revisions["main"]
     assert record["status"] == "fetched"
     assert Path(record["path"]) == machine.repo / "snapshots" / commit / "inpaint.safetensors"
@@ -204,7 +204,7 @@ def test_a_model_is_fetched_once_then_found_checked_and_removed(machine):
 
     asked = len(machine.hub.requests)
     again = machine.pull("--json")
-    assert json.loads(again.stdout)["status"] == "cache"
+    assert json.loads(again.stdout.splitlines()[0])["status"] == "cache"
     assert machine.run("models", "path", "inpaint").stdout.strip() == record["path"]
     assert machine.run("models", "verify").returncode == 0
     assert len(machine.hub.requests) == asked
@@ -370,7 +370,7 @@ def test_every_trouble_has_its_own_sentence_and_code(machine, name):
     done = machine.pull("--json")
     assert done.returncode == 4
     assert sentence in done.stderr
-    (record,) = map(json.loads, done.stdout.splitlines())
+    (record, _) = map(json.loads, done.stdout.splitlines())
     assert record["error"]["code"] == code
     assert record["error"]["message"] in done.stderr.replace("error: ", "")
     # Nothing that was not checked has a name in the cache, and nothing is beside the cache.
@@ -390,7 +390,7 @@ def test_no_connection_and_a_dead_proxy_are_told_apart_from_a_server_in_trouble(
     for variables in ({"HF_ENDPOINT": nobody}, {"HTTP_PROXY": nobody, "HTTPS_PROXY": nobody}):
         done = machine.pull("--json", **variables)
         assert done.returncode == 4
-        assert json.loads(done.stdout)["error"]["code"] == "download-connection"
+        assert json.loads(done.stdout.splitlines()[0])["error"]["code"] == "download-connection"
         assert "cannot be reached" in done.stderr
         assert "models pull --from DIR" in done.stderr
 
@@ -406,7 +406,7 @@ def test_a_proxy_is_used(machine):
 def test_offline_mode_is_obeyed(machine):
     done = machine.pull("--json", HF_HUB_OFFLINE="1")
     assert done.returncode == 4
-    assert json.loads(done.stdout)["error"]["code"] == "weights-missing"
+    assert json.loads(done.stdout.splitlines()[0])["error"]["code"] == "weights-missing"
     assert "HF_HUB_OFFLINE forbids" in done.stderr
     assert machine.hub.requests == []
 
@@ -489,7 +489,7 @@ def test_a_full_disk_has_its_sentence_and_the_next_try_goes_on(machine):
         command, env=environment, cwd=machine.home, capture_output=True, text=True, check=False
     )
     assert done.returncode == 4, done.stderr
-    assert json.loads(done.stdout)["error"]["code"] == "download-disk"
+    assert json.loads(done.stdout.splitlines()[0])["error"]["code"] == "download-disk"
     assert "the disk is full" in done.stderr
     part = machine.find_part()
     assert 0 < part.stat().st_size <= 2 << 20
@@ -523,7 +523,7 @@ def test_a_cache_that_cannot_be_written_is_named(machine):
     (machine.home / "file").write_text("no folder")
     done = machine.pull("--json", HF_HOME=str(machine.home / "file"))
     assert done.returncode == 4
-    assert json.loads(done.stdout)["error"]["code"] == "download-disk"
+    assert json.loads(done.stdout.splitlines()[0])["error"]["code"] == "download-disk"
     assert str(machine.home / "file") in done.stderr
 
 
@@ -547,7 +547,7 @@ def test_a_download_that_stands_still_ends(machine):
     machine.hub.stall_s = 60.0
     done = machine.pull("--json", HF_HUB_DOWNLOAD_TIMEOUT="1")
     assert done.returncode == 4
-    assert json.loads(done.stdout)["error"]["code"] == "download-timeout"
+    assert json.loads(done.stdout.splitlines()[0])["error"]["code"] == "download-timeout"
 
 
 @pytest.mark.slow
@@ -555,7 +555,7 @@ def test_a_connection_that_always_drops_ends_and_keeps_what_came(machine):
     machine.hub.drop_after = [1 << 20, *[0] * 50]
     done = machine.pull("--json")
     assert done.returncode == 4
-    assert json.loads(done.stdout)["error"]["code"] == "download-connection"
+    assert json.loads(done.stdout.splitlines()[0])["error"]["code"] == "download-connection"
     assert machine.find_part().stat().st_size > 0
 
 
@@ -568,11 +568,11 @@ def test_without_a_network_a_folder_serves(machine, tmp_path):
     (stick / "inpaint.safetensors").write_bytes(DATA[:-1] + b"\0")
     damaged = machine.pull("--from", str(tmp_path / "stick"), "--json")
     assert damaged.returncode == 4
-    assert json.loads(damaged.stdout)["error"]["code"] == "weights-checksum"
+    assert json.loads(damaged.stdout.splitlines()[0])["error"]["code"] == "weights-checksum"
     (stick / "inpaint.safetensors").write_bytes(DATA)
     done = machine.pull("--from", str(tmp_path / "stick"), "--json", HF_HUB_OFFLINE="1")
     assert done.returncode == 0, done.stderr
-    path = Path(json.loads(done.stdout)["path"])
+    path = Path(json.loads(done.stdout.splitlines()[0])["path"])
     assert path.is_relative_to(machine.home / "hf" / "assets" / "restorepix")
     assert machine.run("models", "verify", "inpaint").returncode == 0
     assert machine.run("models", "remove", "--all").returncode == 0

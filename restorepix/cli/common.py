@@ -110,7 +110,14 @@ Inputs = Annotated[
     list[str] | None,
     typer.Argument(
         help="Pictures, and folders of them (always with their subfolders); "
-        "[bold]-[/bold] reads one picture from stdin and writes it to stdout.",
+        "[bold]-[/bold] reads one picture from stdin, and the result goes to stdout.",
+        show_default=False,
+    ),
+]
+Pictures = Annotated[
+    list[str] | None,
+    typer.Argument(
+        help="Pictures, and folders of them (always with their subfolders).",
         show_default=False,
     ),
 ]

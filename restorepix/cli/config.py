@@ -12,7 +12,7 @@ import typer
 from restorepix.cli import completion
 from restorepix.cli.catalogue import CommandInfo, OptionInfo, build_catalogue
 from restorepix.cli.common import (
-    AsJson,
+    REPORT,
     Config,
     Debug,
     Talk,
@@ -35,7 +35,9 @@ def show(
         typer.Argument(help="Show this command alone, such as fix.", show_default=False),
     ] = None,
     config: Config = None,
-    as_json: AsJson = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print them as one JSON object.", rich_help_panel=REPORT)
+    ] = False,
     debug: Debug = False,
 ) -> None:
     """Print every setting that commands take from restorepix.toml, as it holds here and now.

@@ -11,6 +11,7 @@ import typer
 
 from restorepix.cli.batch import (
     check_page,
+    check_pipe,
     collect_paths,
     finish_run,
     print_plan,
@@ -79,7 +80,7 @@ from restorepix.cli.detection import (
     read_detection,
 )
 from restorepix.cli.models import fetch_missing
-from restorepix.cli.streams import is_stdout_terminal, write_bytes
+from restorepix.cli.streams import write_bytes
 from restorepix.errors import ExitCode, UsageError
 from restorepix.options import ClusterOptions, RestoreOptions, WalkOptions
 from restorepix.stores.place import check_local, is_remote, parse_place
@@ -356,12 +357,7 @@ def _fix_stdin(mask: Path | None, output: Path | None, options: RestoreOptions) 
         raise UsageError(f"--mask {mask}: expected a file, because a picture on stdin has no name.")
     if mask is not None:
         MaskFinder(mask)  # refuses what is not there
-    if output is not None and str(output) != STDIO:
-        raise UsageError(f"-o {output}: a picture on stdin is written to stdout.")
-    if sys.stdin.isatty():
-        raise UsageError("-: expected a picture on stdin, found a terminal.")
-    if is_stdout_terminal():
-        raise UsageError("-: the picture would be written to a terminal. Redirect stdout.")
+    check_pipe(output)
     _fetch(options, Talk(quiet=True))
     data = sys.stdin.buffer.read()
     write_bytes(restore_stream(data, mask, options, build_repair(options)))

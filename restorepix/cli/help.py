@@ -19,6 +19,10 @@ _MARKUP = re.compile(r"\[/?(?:bold|dim|italic|red|yellow|green|cyan)\]")
 class Command(TyperCommand):
     """A command with help that can be read at any width."""
 
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Return the parameters, without types of Python for help to show."""
+        return [_drop_type(parameter) for parameter in super().get_params(ctx)]
+
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the help: tables, or a plain list where the terminal is narrow."""
         columns = shutil.get_terminal_size().columns
@@ -32,6 +36,10 @@ class Command(TyperCommand):
 class Group(TyperGroup):
     """A group of commands with help that can be read at any width."""
 
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Return the parameters, without types of Python for help to show."""
+        return [_drop_type(parameter) for parameter in super().get_params(ctx)]
+
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the help: tables, or a plain list where the terminal is narrow."""
         columns = shutil.get_terminal_size().columns
@@ -40,6 +48,15 @@ class Group(TyperGroup):
             super().format_help(ctx, formatter)
         else:
             formatter.write(render_narrow(self, ctx, columns))
+
+
+def _drop_type(parameter: Any) -> Any:
+    """Return a parameter whose help shows no ``<bool>`` for a flag, no ``<path>`` beside ``IN``."""
+    if parameter.param_type_name == "argument":
+        parameter.display_type_rich = lambda ctx: None  # pyright: ignore[reportUnknownLambdaType]
+    elif parameter.metavar is None:
+        parameter.metavar = "" if parameter.is_flag else "PATH"
+    return parameter
 
 
 def render_narrow(command: Any, ctx: Any, columns: int) -> str:

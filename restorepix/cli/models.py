@@ -240,6 +240,7 @@ def _for_each(
             where = outcome["path"] or ", ".join(outcome.get("removed", ()))
             talk.say(f"{model.name}: {outcome['status']}{f' ({where})' if where else ''}")
         talk.emit({"model": model.name, **outcome})
+    talk.emit({"summary": {"models": len(models), "exit_code": int(code)}})
     return code
 
 

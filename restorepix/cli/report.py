@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from restorepix.cli.common import DEFAULTS, Debug, MaxMpixels, Quiet, Talk, report_errors
+from restorepix.cli.common import (
+    DEFAULTS,
+    Config,
+    Debug,
+    LogFile,
+    MaxMpixels,
+    Quiet,
+    Talk,
+    get_settings,
+    report_errors,
+)
+from restorepix.cli.settings import refuse_among_pictures
 from restorepix.cli.streams import write_line
 from restorepix.options import RestoreOptions
 
@@ -47,6 +58,8 @@ def report(
     originals: Originals = None,
     max_mpixels: MaxMpixels = DEFAULTS.max_mpixels,
     quiet: Quiet = False,
+    config: Config = None,
+    log_file: LogFile = None,
     debug: Debug = False,
 ) -> None:
     """Show a run as a contact sheet: a page with every photograph before and after.
@@ -65,6 +78,7 @@ def report(
         from restorepix.gallery.page import title_run
         from restorepix.report import show_name
 
+        refuse_among_pictures(get_settings(), [run])
         limit = RestoreOptions(max_mpixels=max_mpixels).max_mpixels  # refuses what is no limit
         found = read_run(run, originals)
         title = title_run(found)

@@ -10,17 +10,21 @@ import typer
 
 from restorepix.cli.common import (
     DEFAULTS,
+    Config,
     Debug,
     Device,
+    LogFile,
     MaxMpixels,
     Quiet,
     Talk,
     Threads,
     Weights,
+    get_settings,
     report_errors,
 )
 from restorepix.cli.models import fetch_missing
 from restorepix.cli.report import Originals, Run
+from restorepix.cli.settings import refuse_among_pictures
 from restorepix.cli.streams import write_line
 from restorepix.errors import ExitCode
 from restorepix.options import RestoreOptions
@@ -40,6 +44,8 @@ def review(
     weights: Weights = DEFAULTS.weights,
     threads: Threads = DEFAULTS.threads,
     quiet: Quiet = False,
+    config: Config = None,
+    log_file: LogFile = None,
     debug: Debug = False,
 ) -> None:
     """Look through a run in a browser: accept, reject, or paint a mask and repaint.
@@ -63,6 +69,7 @@ def review(
         options = RestoreOptions(
             max_mpixels=max_mpixels, device=device, weights=weights, threads=threads
         )
+        refuse_among_pictures(get_settings(), [run])
         talk = Talk(quiet=quiet)
         found = read_run(run, originals)
         fetch_missing(options, talk)

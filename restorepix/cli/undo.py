@@ -78,12 +78,14 @@ def _undo_run(run: Path, *, force: bool, dry_run: bool, quiet: bool, as_json: bo
         elif not (quiet or as_json):
             line = f"{undone.status:<9}  {show_name(str(undone.path))}"
             console.print(line, soft_wrap=True, markup=False)
+    code = ExitCode.SOME_FAILED if counts["refused"] else ExitCode.OK
     if as_json:
         words = ("put back", "was back", "refused")
-        summary = {word: counts[word] for word in words} | {"dry_run": dry_run}
+        summary = {word: counts[word] for word in words}
+        summary |= {"dry_run": dry_run, "exit_code": int(code)}
         write_line(encode_json({"summary": summary}))
     if not quiet:
         text = ", ".join(f"{count} {_SUMMARY.get(one, one)}" for one, count in counts.items())
-        note = "; nothing was changed" if dry_run else ""
+        note = "; this was a dry run, nothing was changed" if dry_run else ""
         console.print(f"{counts.total()} originals: {text or 'nothing to do'}{note}")
-    return ExitCode.SOME_FAILED if counts["refused"] else ExitCode.OK
+    return code

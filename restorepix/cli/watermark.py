@@ -39,13 +39,13 @@ from restorepix.cli.common import (
     Grain,
     Include,
     InPlace,
-    Inputs,
     Jobs,
     LogFile,
     MaxMpixels,
     Null,
     Output,
     Overwrite,
+    Pictures,
     PreserveTimes,
     Provenance,
     Quiet,
@@ -127,7 +127,7 @@ Regions = Annotated[
 
 
 def remove_watermark(
-    inputs: Inputs = None,
+    inputs: Pictures = None,
     mask: KnownMask = None,
     output: Output = None,
     overlay: KnownOverlay = None,

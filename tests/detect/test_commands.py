@@ -25,8 +25,8 @@ from restorepix.options import DetectOptions, RestoreOptions
 from restorepix.pipeline import Network
 
 
-def call(*arguments: str) -> Any:
-    result = CliRunner().invoke(app, list(arguments))
+def call(*arguments: str, data: bytes | None = None) -> Any:
+    result = CliRunner().invoke(app, list(arguments), input=data)
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return result
@@ -302,3 +302,49 @@ def test_previews_are_small_and_keep_thin_marks() -> None:
     assert shown.size == (1600, 400)
     assert (pixels[:, 798:803, 0].max(1) - pixels[:, 798:803, 1].min(1) > 60).all()
     assert abs(float(pixels[:, :700].mean()) - 120) < 3
+
+
+def test_a_mask_of_a_picture_on_stdin_goes_to_stdout(
+    here: Path, seen: list[RestoreOptions]
+) -> None:
+    data = Path("photos/sub/a.png").read_bytes()
+    result = call("mask", "-", data=data)
+    assert result.exit_code == 0, result.stderr
+    call("mask", "photos/sub/a.png", "-o", "a.png")
+    assert result.stdout_bytes == Path("a.png").read_bytes()
+    for more in (["photos"], ["--json"], ["--preview", "look"], ["-o", "out"]):
+        refused = call("mask", "-", *more, data=data)
+        assert (refused.exit_code, refused.stdout_bytes) == (2, b"")
+    assert not Path("out").exists()
+
+
+def test_a_fault_of_ours_is_70(
+    here: Path, seen: list[RestoreOptions], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError("oops")
+
+    monkeypatch.setattr("restorepix.detect.masks.make_mask", fail)
+    result = call("mask", "photos", "-o", "masks", "--json")
+    assert result.exit_code == 70
+    assert json.loads(result.stdout.splitlines()[-1])["summary"]["exit_code"] == 70
+
+
+def test_an_interrupt_sums_up_what_was_written(
+    here: Path, seen: list[RestoreOptions], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from restorepix.detect import masks
+
+    make_mask = masks.make_mask
+
+    def interrupt(data: bytes, name: str, *more: Any, **options: Any) -> Any:
+        if name.endswith("a.png"):
+            raise KeyboardInterrupt
+        return make_mask(data, name, *more, **options)
+
+    monkeypatch.setattr(masks, "make_mask", interrupt)
+    result = call("mask", "photos", "-o", "masks", "--json")
+    assert result.exit_code == 130
+    assert "interrupted: 1 of 2 not done" in result.stderr
+    summary = json.loads(result.stdout.splitlines()[-1])["summary"]
+    assert (summary["written"], summary["exit_code"]) == (1, 130)

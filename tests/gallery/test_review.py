@@ -46,10 +46,10 @@ def read_lines(run: Path, name: str = "review.jsonl"):
 
 
 def is_proved(run: Path) -> bool:
-    """Whether ``restorepix verify`` finds every file of a run in order."""
+    """Whether ``restorepix verify`` finds every file of a run in order; torn.jpg has no output."""
     proofs = list(verify_folders(run.parent / "photos", run, None, RestoreOptions()))
-    good = [proof for proof in proofs if proof.known_sha256 is not None]
-    return len(good) == len(proofs) == 5  # torn.jpg has no output
+    bad = [proof.input.name for proof in proofs if proof.known_sha256 is None]
+    return len(proofs) == 6 and bad == ["torn.jpg"]
 
 
 def test_accepting_changes_nothing_but_the_decision(out):
