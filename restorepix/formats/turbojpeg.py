@@ -37,7 +37,7 @@ import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Generator, Sequence
 
     Visitor = Callable[[int, int, npt.NDArray[np.int16]], object]
 
@@ -166,10 +166,12 @@ def read_coefficients(data: bytes, visit: Visitor) -> None:
         CodecError: the data is damaged or cut off.
         LibraryMissingError: libjpeg-turbo is not installed.
     """
-    _transform(data, visit, _NO_OUTPUT, 0)
+    _transform(data, [(visit, _NO_OUTPUT)], 0)
 
 
-def rewrite_coefficients(data: bytes, visit: Visitor, coding: Coding) -> bytes:
+def rewrite_coefficients(
+    data: bytes, visit: Visitor, coding: Coding, look: Visitor | None = None
+) -> bytes:
     """Return a JPEG with the coefficients that ``visit`` leaves behind.
 
     Args:
@@ -177,6 +179,8 @@ def rewrite_coefficients(data: bytes, visit: Visitor, coding: Coding) -> bytes:
         visit: as in :func:`read_coefficients`; what it changes in the view is written.
         coding: how to write them. A library older than the module's table asks for writes
             Huffman codes for arithmetic, and no restart markers.
+        look: as in :func:`read_coefficients`: is shown everything before ``visit`` is, without
+            decoding twice.
 
     Returns:
         A whole file without the metadata of ``data``.
@@ -190,53 +194,55 @@ def rewrite_coefficients(data: bytes, visit: Visitor, coding: Coding) -> bytes:
         | _ARITHMETIC * coding.arithmetic
         | _OPTIMIZE * coding.fitted
     )
-    return _transform(data, visit, options, coding.restart_interval)
+    passes = [(visit, options)] if look is None else [(look, _NO_OUTPUT), (visit, options)]
+    return _transform(data, passes, coding.restart_interval)
 
 
-def _transform(data: bytes, visit: Visitor, options: int, restart_interval: int) -> bytes:
+def _transform(data: bytes, passes: Sequence[tuple[Visitor, int]], restart_interval: int) -> bytes:
+    """Decode a JPEG once, show it to visitors one after the other, and return the last one's."""
     library = _load_library()
     raised: list[BaseException] = []
 
-    def hand_over(
-        address: int, row: _Region, plane: _Region, component: int, _index: int, _struct: int
-    ) -> int:
-        if row.y >= plane.h:  # rows that only fill up the last MCU
+    def call(visit: Visitor) -> Any:
+        def hand_over(
+            address: int, row: _Region, plane: _Region, component: int, _index: int, _struct: int
+        ) -> int:
+            if row.y >= plane.h:  # rows that only fill up the last MCU
+                return 0
+            view = (ctypes.c_int16 * (row.w * 8)).from_address(address)
+            try:
+                visit(component, row.y // 8, np.frombuffer(view, np.int16).reshape(-1, 8, 8))
+            except BaseException as error:  # noqa: BLE001 - raised again below, past the C frames
+                raised.append(error)
+                return -1
             return 0
-        view = (ctypes.c_int16 * (row.w * 8)).from_address(address)
-        try:
-            visit(component, row.y // 8, np.frombuffer(view, np.int16).reshape(-1, 8, 8))
-        except BaseException as error:  # noqa: BLE001 - raised again below, past the C frames
-            raised.append(error)
-            return -1
-        return 0
 
-    transform = _Transform(options=options | _COPY_NONE, filter=_FILTER(hand_over))
-    output, size = ctypes.c_void_p(), ctypes.c_ulong()
+        return _FILTER(hand_over)
+
+    count = len(passes)
+    transforms = (_Transform * count)(
+        *(_Transform(options=options | _COPY_NONE, filter=call(visit)) for visit, options in passes)
+    )
+    outputs, sizes = (ctypes.c_void_p * count)(), (ctypes.c_ulong * count)()
 
     def run(handle: int, flags: int) -> int:
         if hasattr(library, "tj3Set"):
             library.tj3Set(handle, _RESTART_BLOCKS, restart_interval)
         return library.tjTransform(
-            handle,
-            data,
-            len(data),
-            1,
-            ctypes.byref(output),
-            ctypes.byref(size),
-            ctypes.byref(transform),
-            flags,
+            handle, data, len(data), count, outputs, sizes, transforms, flags
         )
 
     with _open(library, library.tjInitTransform) as handle:
         try:
             _insist(library, handle, run)
-            return ctypes.string_at(output.value, size.value) if output.value else b""
+            return ctypes.string_at(outputs[-1], sizes[-1]) if outputs[-1] else b""
         except CodecError:
             if raised:
                 raise raised[0] from None
             raise
         finally:
-            library.tjFree(output)
+            for output in outputs:
+                library.tjFree(output)
 
 
 @contextmanager

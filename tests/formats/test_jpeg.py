@@ -24,9 +24,9 @@ from restorepix.errors import (
     UnreadableError,
     UnsupportedError,
 )
-from restorepix.formats import turbojpeg, verify_photo
+from restorepix.formats import jpeg, turbojpeg, verify_photo
 from restorepix.formats.exif import apply_orientation
-from restorepix.formats.jpeg import _Patch, read_jpeg, verify_jpeg, write_jpeg
+from restorepix.formats.jpeg import read_jpeg, verify_jpeg, write_jpeg
 from restorepix.formats.jpeg_segments import DRI, parse_jpeg, read_color, relocate_pictures
 from restorepix.formats.thumbnails import drop_thumbnails
 from restorepix.formats.turbojpeg import Coding, read_coefficients, rewrite_coefficients
@@ -464,17 +464,22 @@ def test_extreme_coefficients_are_clipped_to_what_can_be_coded():
 
 
 @pytest.mark.parametrize(("frequency", "value"), [((0, 1), 1024), ((7, 7), -3000), ((0, 0), 1500)])
-def test_impossible_coefficients_are_refused_where_no_warning_tells(frequency, value):
+def test_impossible_coefficients_are_refused_where_no_warning_tells(frequency, value, monkeypatch):
     data = save(np.full((32, 32, 1), 128, np.uint8), quality=100)
-    photo = read_jpeg(data, "x.jpg", 500)
-    touched = [np.ones((4, 4), bool)]
-    pixels, mask = photo.pages[0].pixels, np.ones((32, 32), bool)
-    patch = _Patch(parse_jpeg(data, "x"), "x.jpg", pixels, mask, touched)
-    blocks = np.zeros((4, 8, 8), np.int16)
-    patch.apply(0, 0, blocks)
-    blocks[2][frequency] = value
+    photo, mask = read_jpeg(data, "x.jpg", 500), np.ones((32, 32), bool)
+    decode = jpeg.rewrite_coefficients
+
+    def damage(data, visit, coding, look):
+        def look_at_damage(component, row, blocks):
+            blocks = blocks.copy()
+            blocks[2][frequency] = value if row == 3 else 0
+            look(component, row, blocks)
+
+        return decode(data, visit, coding, look_at_damage)
+
+    monkeypatch.setattr(jpeg, "rewrite_coefficients", damage)
     with pytest.raises(UnreadableError, match=r"x\.jpg: .*impossible"):
-        patch.apply(0, 0, blocks)
+        write_jpeg(photo, [photo.pages[0].pixels], [mask], "x.jpg")
 
 
 def test_nothing_to_repair_gives_the_same_bytes():
@@ -826,6 +831,69 @@ def test_visitors_see_every_block_once_and_no_padding():
         *((0, row, (9, 8, 8)) for row in range(9)),
         *((component, row, (5, 8, 8)) for component in (1, 2) for row in range(5)),
     ]
+
+
+def test_a_first_visitor_sees_everything_before_the_second_changes_it():
+    data = save(photograph(), quality=80)
+    calls, seen = [], {}
+
+    def look(component, row, blocks):
+        calls.append("look")
+        seen[component, row] = blocks.copy()
+
+    def visit(component, row, blocks):
+        calls.append("visit")
+        assert (blocks == seen[component, row]).all()
+        blocks[:, 0, 0] = component
+
+    after = rewrite_coefficients(data, visit, Coding(False, False, False, 0), look)
+    assert calls == len(seen) * ["look"] + len(seen) * ["visit"]
+    assert {int(plane[..., 0, 0].max()) for plane in coefficients(after)} == {0, 1, 2}
+    assert all((plane[..., 0, 0] == index).all() for index, plane in enumerate(coefficients(after)))
+
+
+def test_memory_of_kept_coefficients_is_used_again_only_when_nobody_sees_it():
+    data, other = (save(np.full((64, 64, 3), level, np.uint8)) for level in (40, 200))
+    mask = np.zeros((64, 64), bool)
+    mask[5:9, 5:9] = True
+
+    def keep(data):
+        photo = read_jpeg(data, "x", 500)
+        return write_jpeg(photo, [fill(photo.pages[0], mask, 200)], [mask], "x").known
+
+    def place(known):
+        return known[0].__array_interface__["data"][0]
+
+    first = keep(data)
+    values, view = [plane.copy() for plane in first], first[2][1:]
+    assert place(keep(other)) != place(first)
+    assert all((plane == before).all() for plane, before in zip(first, values, strict=True))
+    at = place(first)
+    del first
+    assert place(keep(other)) != at
+    assert (view == values[2][1:]).all()
+    jpeg._spare.clear()
+    del view
+    assert place(keep(other)) == at
+
+
+def test_many_blocks_are_repaired_as_one_alone_is():
+    """Blocks of many rows go through the same products, however these are cut to pieces."""
+    rng = np.random.default_rng(5)
+    data = encode(smooth(200, 2000, 3, 255), "4:2:0")
+    photo, mask = read_jpeg(data, "x", 500), rng.random((200, 2000)) < 0.03
+    pixels = rng.integers(0, 256, photo.pages[0].pixels.shape, np.uint8)
+    together = coefficients(write_jpeg(photo, [pixels], [mask], "x").data)
+    for row, column in rng.integers(0, [12, 125], (8, 2)).tolist():
+        cell = np.s_[16 * row : 16 * row + 16, 16 * column : 16 * column + 16]
+        one = np.zeros_like(mask)
+        one[cell] = mask[cell]
+        alone = coefficients(write_jpeg(photo, [pixels], [one], "x").data)
+        for plane, other, blocks in zip(together, alone, (2, 1, 1), strict=True):
+            here = np.s_[blocks * row : blocks * (row + 1), blocks * column : blocks * (column + 1)]
+            # Sums in another order may round a tie to the other side.
+            assert np.abs(plane[here] - other[here]).max() <= 1
+            assert (plane[here] != other[here]).mean() < 0.01
 
 
 def test_coefficients_are_the_dct_of_the_picture():

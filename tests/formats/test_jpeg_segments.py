@@ -1,13 +1,17 @@
 from __future__ import annotations
 
 import io
+import re
 import struct
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import ExifTags, Image, JpegImagePlugin
 
 from restorepix.errors import UnreadableError, UnsupportedError
+from restorepix.formats import jpeg_segments
 from restorepix.formats.jpeg_segments import (
     APP1,
     APP2,
@@ -82,6 +86,19 @@ def test_stuffed_bytes_and_restarts_do_not_end_a_scan():
     data = bare(frame(), scan(1) + b"\xff\x00\xff\xd0\xff\xd7\xff\xff\x00\x01")
     file = parse_jpeg(data, "x.jpg")
     assert file.end == len(data)
+
+
+@given(
+    st.lists(st.sampled_from([b"\xff", b"\x00", b"\xd3", b"\xd8", b"\x41", b"\xd9", b"\x01"])),
+    st.integers(0, 3),
+)
+def test_a_scan_ends_where_a_pattern_says(pieces, start):
+    data = b"".join(pieces)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jpeg_segments, "_BYTES_AT_ONCE", 3)
+        found = jpeg_segments._find_end_of_scan(data, start)
+    expected = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]").search(data, start)
+    assert found == (-1 if expected is None else expected.start())
 
 
 def test_segments_between_scans_are_kept_in_order():
