@@ -381,8 +381,9 @@ def _refuse_full_disks(jobs: Iterable[Job]) -> None:
         free = shutil.disk_usage(folders[device]).free
         if size + _SPARE_BYTES > free:
             raise PlanError(
-                f"{folders[device]}: the outputs need at least {size / 1e6:.0f} MB, and "
-                f"{free / 1e6:.0f} MB are free there. Make room, or choose another -o."
+                f"{folders[device]}: the outputs need at least {size / 1e6:.1f} MB and "
+                f"{_SPARE_BYTES / 1e6:.1f} MB to spare, and {free / 1e6:.1f} MB are free there. "
+                "Make room, or choose another -o."
             )
 
 

@@ -324,7 +324,7 @@ def test_too_little_room_is_refused_for_outputs_that_are_not_there(here, monkeyp
     touch("photos/a.png")
     usage = shutil.disk_usage(here)._replace(free=1_000_000)
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage)
-    with pytest.raises(PlanError, match="1 MB are free"):
+    with pytest.raises(PlanError, match="16.8 MB to spare, and 1.0 MB are free"):
         plan("photos")
     touch("photos-restored/a.png")
     assert len(plan("photos").jobs) == 1
