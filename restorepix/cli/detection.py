@@ -134,6 +134,8 @@ def read_detection(
                     "--detect scratch,text to unite both."
                 )
         return None
+    if infrared is not None and not infrared.exists():
+        raise UsageError(f"--infrared {infrared}: no such file or folder.")
     defaults = DETECT_DEFAULTS
     names = None if detect is None else tuple(name.strip() for name in detect.split(","))
     return DetectOptions(

@@ -179,7 +179,7 @@ def test_without_a_detector_the_error_says_what_to_do(
 
 @pytest.mark.parametrize("arguments", [
     ["--detect", "frogs"], ["--sensitivity", "loud"], ["--region", "1,2,3"], ["--min-area", "0"],
-    ["--detect", "text", "--infrared", "ir"],
+    ["--detect", "text", "--infrared", "photos/b.jpg"], ["--infrared", "gone"],
 ])  # fmt: skip
 def test_options_that_mean_nothing_are_refused(here: Path, arguments: list[str]) -> None:
     result = call("fix", "photos", *arguments)
