@@ -144,6 +144,14 @@ def test_each_reduced_picture_is_looked_at_once() -> None:
     assert len(network.sizes) == sum(tiles)
 
 
+def test_turned_and_read_only_views_are_scanned() -> None:
+    image = np.uint8(picture(70, 1700) * 255)
+    image.flags.writeable = False
+    for view in (np.rot90(image), image[::-1], image[:, ::-1], image.transpose(1, 0, 2)):
+        copied = Scanner(Bright(), CPU).scan(view.copy(), view.shape[:2])
+        assert np.array_equal(Scanner(Bright(), CPU).scan(view, view.shape[:2]), copied)
+
+
 def test_threads_do_not_change_the_answer() -> None:
     image = picture(900, 1300)
     one = Scanner(Bright(), CPU, threads=1).scan(image, (900, 1300))
