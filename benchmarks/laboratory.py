@@ -344,16 +344,16 @@ def list_variants(row: Row, paint: Paint | None = None) -> dict[str, Paint]:
     return variants
 
 
-def draw_pictures(laboratory: Laboratory, out: Path) -> tuple[dict[str, Path], str]:
-    """All pictures that what is trained allows, beside ``out``; and what columns of repairs are."""
+def draw_pictures(laboratory: Laboratory, out: Path) -> dict[str, Path]:
+    """All pictures that what is trained allows, beside ``out``."""
     pictures = {"repairs": out.with_name("systems.jpg")}
-    columns: dict[str, Paint] = dict(UNTRAINED)
+    lines: dict[str, Paint] = dict(UNTRAINED)
     for row in ROWS:
         network = laboratory.load_network(row) if row.group == "systems" else None
         if network is not None:
             paint = paint_with(network)
-            columns |= {row.name: paint, **list_variants(row, paint)}
-    legend = draw_repairs(columns, laboratory.seed, pictures["repairs"])
+            lines |= {row.name: paint, **list_variants(row, paint)}
+    draw_repairs(lines, laboratory.seed, pictures["repairs"])
     attending = _load_deepfills(laboratory, branch="contextual", group="attention")
     if attending:
         pictures["flow"] = out.with_name("systems-flow.png")
@@ -368,7 +368,7 @@ def draw_pictures(laboratory: Laboratory, out: Path) -> tuple[dict[str, Path], s
         if isinstance(network, ContextEncoder):
             pictures["context"] = out.with_name("systems-context.jpg")
             draw_neighbours(look_by_context(network, windows), windows, pictures["context"])
-    return pictures, legend
+    return pictures
 
 
 def _load_deepfills(laboratory: Laboratory, branch: str, group: str) -> dict[str, DeepFill]:
@@ -408,7 +408,7 @@ def main() -> int:
     for row in ROWS:
         found = [laboratory.read_result(row, name) for name in (row.name, *list_variants(row))]
         results += [result for result in found if result is not None]
-    pictures, legend = draw_pictures(laboratory, options.out)
+    pictures = draw_pictures(laboratory, options.out)
     varieties: dict[str, float] = {}
     square = [case for case in laboratory.cases if case.kind == KINDS[-1]]
     for branch in ("transformer", "flow"):
@@ -416,7 +416,7 @@ def main() -> int:
     costs = {} if options.no_costs else read_costs(options.runs)
     page = write_report(
         results, costs, comparisons, describe_budget(laboratory, options.threads), pictures,
-        varieties, legend,
+        varieties,
     )  # fmt: skip
     options.out.write_text(replace_measured(options.out, page), "utf-8")
     sys.stderr.write(f"{options.out}, after {(time.monotonic() - began) / 60:.1f} minutes\n")

@@ -15,6 +15,7 @@ import torch
 from torch.nn import functional
 
 from benchmarks.laboratory_cases import (
+    SIDE_PX,
     Case,
     Image,
     Paint,
@@ -41,26 +42,24 @@ WINDOW_PX = 64
 NEAREST = 5
 
 
-def draw_repairs(methods: Mapping[str, Paint], seed: int, out: Path) -> str:
-    """A picture with one photograph a row and one method a column.
-
-    Returns:
-        What the columns are.
-    """
+def draw_repairs(methods: Mapping[str, Paint], seed: int, out: Path) -> None:
+    """A picture with one method a row and one photograph a column; grey where one refuses."""
     shown = list_shown(seed)
-    pictures: list[list[Image]] = []
-    for case in shown:
-        line = [np.where(case.mask[..., None] > 0, 255, case.truth).astype(np.uint8)]
-        for paint in methods.values():
-            try:
-                line.append(composite(paint(case.damaged, case.mask), case.truth, case.mask))
-            except UnsupportedError:
-                line.append(case.damaged)
-        pictures.append([*line, case.truth])
-    headings = ["damaged", *(f"{i}" for i in range(1, len(methods) + 1)), "truth"]
-    labels = [f"{case.photo}, {case.kind}" for case in shown]
-    write_contact_sheet(out, pictures, headings, labels, cell_px=128)
-    return "Columns: " + ", ".join(f"{i} {name}" for i, name in enumerate(methods, 1)) + "."
+    lines = {
+        "damaged": [np.where(c.mask[..., None] > 0, 255, c.truth).astype(np.uint8) for c in shown]
+    }
+    for name, paint in methods.items():
+        lines[name] = [_repair(paint, case) for case in shown]
+    lines["truth"] = [case.truth for case in shown]
+    headings = [f"{case.photo}, {case.kind}" for case in shown]
+    write_contact_sheet(out, list(lines.values()), headings, list(lines), cell_px=SIDE_PX)
+
+
+def _repair(paint: Paint, case: Case) -> Image:
+    try:
+        return composite(paint(case.damaged, case.mask), case.truth, case.mask)
+    except UnsupportedError:
+        return case.damaged
 
 
 def draw_flows(networks: Mapping[str, DeepFill], seed: int, out: Path) -> None:

@@ -233,9 +233,8 @@ def write_report(
     about: Sequence[str],
     pictures: Mapping[str, Path],
     varieties: Mapping[str, float],
-    legend: str = "",
 ) -> str:
-    """The measured part of the page; ``legend`` names the columns of the picture of repairs."""
+    """The measured part of the page."""
     parts = [_INTRODUCTION.format(start=START), *(f"{line}\n" for line in about), _LEGEND]
     there = {result.name for result in results}
     if missing := [row.name for row in ROWS if row.name not in there]:
@@ -250,7 +249,7 @@ def write_report(
         parts += ["Hole PSNR by damage:\n", write_breakdown(found, "kind")]
         if group == "systems" and "repairs" in pictures:
             name = pictures["repairs"].name
-            parts.append(f"![Repairs by every system]({name})\n\n{legend}\n")
+            parts.append(f"![Repairs by every system; grey where it refuses]({name})\n")
         if group == "attention" and varieties:
             said = ", ".join(f"{name} {value:.4f}" for name, value in varieties.items())
             parts.append(

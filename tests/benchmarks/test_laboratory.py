@@ -290,7 +290,6 @@ def test_the_page_has_a_section_for_everything(tmp_path):
         ["Budget: none."],
         {"repairs": tmp_path / "systems.jpg", "flow": tmp_path / "systems-flow.png"},
         {"appearance flow": 0.0123},
-        "Columns: 1 Telea.",
     )
     for word in (
         "3,601,542",
