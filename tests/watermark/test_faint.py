@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from restorepix.watermark.faint import estimate_faint, integrate
-from restorepix.watermark.planes import grow
+from restorepix.watermark.faint import _level, estimate_faint, integrate
+from restorepix.watermark.planes import blur, grow
 from restorepix.watermark.unblending import unblend
 from tests.watermark.conftest import blend, draw_alpha
 
@@ -32,6 +32,26 @@ def test_a_faint_overlay_is_taken_off(photos, level):
     before = np.square(given - as_stack(photos))[:, covered].mean()
     clean = np.stack([np.clip(unblend(photo, overlay), 0, 1) for photo in given])
     assert np.square(clean - as_stack(photos))[:, covered].mean() < before / 2
+    found = overlay.find_support()
+    assert (found & covered).sum() / (found | covered).sum() > 0.8
+
+
+def test_integrated_noise_is_taken_off_flat_ink_and_shades_are_kept():
+    rng = np.random.default_rng(0)
+    support = np.zeros((60, 90), np.bool_)
+    support[8:52, 8:82] = True
+    ink = np.zeros_like(support)
+    ink[15:45, 20:28] = ink[15:23, 28:70] = True
+    drift = blur(rng.normal(size=support.shape).astype(np.float32), 12)
+    drift *= 0.02 / np.abs(drift).max()
+    added = np.where(support, drift + 0.05 * ink, 0).astype(np.float32)
+    added = np.repeat(added[..., None], 3, axis=2)
+    flat, inside = _level(added, support)
+    assert (inside == ink).mean() > 0.99 and np.abs(flat[ink] - 0.05).max() < 0.01
+    shades = np.where(support, rng.choice([-0.05, 0, 0.05], support.shape), 0)
+    shades = np.repeat(shades[..., None], 3, axis=2).astype(np.float32)
+    kept, inside = _level(shades, support)
+    assert (kept == shades).all() and (inside == support).all()
 
 
 def test_few_photographs_or_none_carry_nothing_faint(photos):
