@@ -297,8 +297,10 @@ def render_result(result: Result) -> Text:
 def render_failure(result: Result) -> Text:
     """Return the line of the list of failures at the end: the file, and why in plain words."""
     assert result.error is not None
-    message = result.error.message.removeprefix(f"{result.input}: ")
-    return Text.assemble("  ", (show_name(result.input), "bold"), f": {show_name(message)}")
+    rest = result.error.message.removeprefix(result.input)
+    if rest == result.error.message or not rest.startswith((": ", ", ")):  # ", page 2: ..."
+        rest = f": {result.error.message}"
+    return Text.assemble("  ", (show_name(result.input), "bold"), show_name(rest))
 
 
 def render_summary(results: Sequence[Result], seconds: float) -> Text:

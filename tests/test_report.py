@@ -189,6 +189,12 @@ def test_lines_for_people():
     assert "look at it: look" in line
     assert render_result(FAILED).plain == "failed     photos/b.jpg"
     assert render_failure(FAILED).plain == "  photos/b.jpg: truncated. Fetch it again."
+    for message, shown in {
+        "photos/b.jpg, page 2: odd.": "photos/b.jpg, page 2: odd.",
+        "photos/b.jpg.png: odd.": "photos/b.jpg: photos/b.jpg.png: odd.",
+    }.items():
+        failed = replace(FAILED, error=Failure("unsupported", message))
+        assert render_failure(failed).plain == f"  {shown}"
     assert render_summary([RESTORED, FAILED], 2).plain == (
         "2 photographs: 1 restored, 1 failed in 2.0 s"
     )
