@@ -129,5 +129,6 @@ def test_variants_are_encoded_again_only_when_that_is_accepted(photos):
         assert after.pages[0].icc == before.pages[0].icc
         library = heif.open_heif((photos / f"out/{name}.heic").read_bytes())
         assert library.size == after.pages[0].pixels.shape[1::-1]
-    checked = call_process("verify", "in", "out", cwd=photos)
+    left_out = [f"--exclude={name}.heic" for name in REFUSED]
+    checked = call_process("verify", "in", "out", *left_out, cwd=photos)
     assert checked.returncode == 0, checked.stderr.decode()
