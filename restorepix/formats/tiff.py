@@ -36,7 +36,7 @@ from restorepix.formats.tiff_layout import (
     place_tags,
     read_layout,
 )
-from restorepix.formats.tiff_tags import Directory, TagName, TiffFile, TiffPatcher
+from restorepix.formats.tiff_tags import Directory, Tag, TagName, TiffFile, TiffPatcher
 from restorepix.photo import Encoded, Page, Photo
 
 if TYPE_CHECKING:
@@ -99,6 +99,7 @@ def read_tiff(data: bytes, name: str, max_mpixels: float) -> Photo:
     # Channels beyond colours and alpha take memory too.
     sizes = (layout.height * layout.width * max(4, layout.channels) for layout in layouts)
     check_pixels(sum(sizes) // 4, max_mpixels, name)
+    _refuse_overlaps(file, chain, layouts)
     stored = [_Stored(layout, _decode_page(file, layout)) for layout in layouts]
     pages = tuple(_build_page(one) for one in stored)
     planes = [_list_planes(one) for one in stored]
@@ -117,6 +118,58 @@ def _refuse_raw(file: TiffFile, chain: list[Directory]) -> None:
                 f"{file.name}: camera RAW is not restored (it holds sensor data, not a picture). "
                 "Develop it to a 16-bit TIFF first and restore that."
             )
+
+
+def _refuse_overlaps(file: TiffFile, chain: list[Directory], layouts: list[Layout]) -> None:
+    """Refuse a file in which values or strips lie where it is said where everything is.
+
+    That happens when a wrong count or type makes an offset of what was a value. They cannot be
+    kept where strips move: the directory, taken for a tag's values, would be others.
+    """
+    strips = {span for layout in layouts for span in _list_strips(layout)}
+    tags = _list_values(file, chain)
+    spans = {(0, _measure_header(file), "header")}
+    spans |= {(tag.place, tag.size, f"tag {tag.number}") for tag in tags}
+    if any(one.compression != codecs.NONE for one in layouts) or strips & _find_shared(
+        file, layouts
+    ):
+        spans |= {(directory.start, directory.size, "directory") for directory in chain}
+        # What a compressed strip has beyond its end mark says nothing, and some writers count more.
+        plain = [one for one in layouts if one.compression == codecs.NONE]
+        spans |= {(*span, "strip") for layout in plain for span in _list_strips(layout)}
+    fixed = {"header", "directory"}
+    places = {f"tag {number}" for number in _PLACES}
+    reach = {"fixed": 0, "places": 0, "others": 0}
+    for start, size, what in sorted(spans):
+        kind = "fixed" if what in fixed else "places" if what in places else "others"
+        if any(start < end for other, end in reach.items() if other != kind or kind == "places"):
+            raise file.corrupt(f"a {what} at byte {start} lies over a directory or its values")
+        reach[kind] = max(reach[kind], start + size)
+
+
+def _measure_header(file: TiffFile) -> int:
+    return 16 if file.big else 8
+
+
+def _list_strips(layout: Layout) -> list[tuple[int, int]]:
+    """Return offset and bytes of each strip or tile."""
+    return list(zip(layout.grid.offsets, layout.grid.counts, strict=False))
+
+
+def _list_values(file: TiffFile, directories: list[Directory], depth: int = 0) -> list[Tag]:
+    """Return the tags of directories and of those below that have values in a place of their own.
+
+    Values outside of the file are left out.
+    """
+    inline = 8 if file.big else 4
+    found: list[Tag] = []
+    for directory in directories:
+        for number, tag in directory.tags.items():
+            if tag.size > inline and tag.place + tag.size <= len(file.data):
+                found.append(tag)
+            if number in _POINTERS and depth < _MAX_DEPTH:
+                found += _list_values(file, _read_children(file, directory, number), depth + 1)
+    return found
 
 
 def _read_children(file: TiffFile, directory: Directory, number: int) -> list[Directory]:
@@ -281,7 +334,7 @@ def write_tiff(
     stored: list[_Stored] = photo.extra["tiff"]
     patcher = TiffPatcher(photo.source, name)
     original = TiffFile(photo.source, name)
-    shared = _find_shared([one.layout for one in stored])
+    shared = _find_shared(original, [one.layout for one in stored])
     rewritten = False
     for one, page, pixels, mask in zip(stored, photo.pages, repaired, masks, strict=True):
         if pixels is None or mask is None or not mask.any():
@@ -329,13 +382,15 @@ def _fill_chunk(
     inside[touched] = old[:, chunk.channels]
 
 
-def _find_shared(layouts: list[Layout]) -> set[tuple[int, int]]:
-    """Return (offset, bytes) of strips that overlap another one: they are never overwritten."""
-    spans = sorted(
-        (start, size)
-        for layout in layouts
-        for start, size in zip(layout.grid.offsets, layout.grid.counts, strict=False)
-    )
+def _find_shared(file: TiffFile, layouts: list[Layout]) -> set[tuple[int, int]]:
+    """Return (offset, bytes) of strips that overlap another one, a directory or a tag's values.
+
+    They are never overwritten.
+    """
+    chain = file.read_chain()
+    spans = [(0, _measure_header(file)), *((one.start, one.size) for one in chain)]
+    spans += [(tag.place, tag.size) for tag in _list_values(file, chain)]
+    spans = sorted(spans + [span for layout in layouts for span in _list_strips(layout)])
     shared: set[tuple[int, int]] = set()
     reach, owner = 0, (0, 0)
     for span in spans:

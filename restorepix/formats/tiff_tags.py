@@ -90,6 +90,8 @@ class Directory:
     tags: dict[int, Tag]
     next: int
     """Offset of the following directory, 0 at the end of the chain."""
+    size: int
+    """Bytes it takes, the offset of the following one too."""
 
 
 class TiffFile:
@@ -142,7 +144,7 @@ class TiffFile:
             raise self.corrupt("its tags overlap")
         # Some writers end the file right after the last directory, without a next offset.
         following = self._number(end, inline) if end + inline <= len(self.data) else 0
-        return Directory(start, tags, following)
+        return Directory(start, tags, following, end + inline - start)
 
     def read_chain(self) -> list[Directory]:
         """Return the directories of the main chain.

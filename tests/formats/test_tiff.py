@@ -438,6 +438,40 @@ def test_strips_that_share_bytes_are_not_overwritten():
     assert tifffile.imread(io.BytesIO(after)).sum() == 200
 
 
+def find_entry(data, number):
+    """Return where a tag's entry stands in a classic little-endian file's first directory."""
+    (start,) = struct.unpack_from("<I", data, 4)
+    (count,) = struct.unpack_from("<H", data, start)
+    entries = range(start + 2, start + 2 + 12 * count, 12)
+    return next(at for at in entries if struct.unpack_from("<H", data, at)[0] == number)
+
+
+@pytest.mark.parametrize("values", [100, 300])
+def test_a_wrong_count_that_lays_values_over_the_directory_is_refused_when_read(values):
+    # With one value PlanarConfiguration holds 1; with many that 1 is where they are said to be.
+    data = bytearray(write_file(picture(40, 30, 3), compression="zlib"))
+    struct.pack_into("<HI", data, find_entry(data, 284) + 2, 3, values)
+    with pytest.raises(UnreadableError, match=r"a\.tif: .*over a directory"):
+        read_photo(bytes(data), "a.tif")
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_a_strip_under_a_wrong_tag_is_not_overwritten(compression):
+    data = bytearray(write_file(picture(40, 30, 3), compression=compression, rowsperstrip=5))
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        strip, size = file.pages[0].dataoffsets[3], file.pages[0].databytecounts[3]
+    private = struct.pack("<HHII", 65000, 7, size, strip)
+    entry = find_entry(data, 284)
+    data = bytes(data[:entry]) + private + bytes(data[entry + 12 :])
+    photo = read_photo(data, "a.tif")
+    assert (photo.pages[0].pixels == picture(40, 30, 3)).all()
+    mask = np.zeros((40, 30), bool)
+    mask[14:22, 4:9] = True
+    after = write_photo(photo, [repair(photo.pages[0], mask)], [mask], name="a.tif").data
+    assert after[strip : strip + size] == data[strip : strip + size]
+    verify_photo(data, after, [mask], name="a.tif")
+
+
 def test_verify_names_what_changed():
     samples = picture(20, 21, 4, "uint16")
     options = {"photometric": "rgb", "extrasamples": ["unassalpha"]}
