@@ -16,7 +16,14 @@ from restorepix.errors import (
 )
 from restorepix.formats import CONVERSIONS, read_photo, verify_photo
 from restorepix.formats.private import strip_metadata
-from restorepix.inputs import JOURNAL_FOLDER, JOURNAL_NAME, Found, Source, find_inputs
+from restorepix.inputs import (
+    JOURNAL_FOLDER,
+    JOURNAL_NAME,
+    PICTURE_SUFFIXES,
+    Found,
+    Source,
+    find_inputs,
+)
 from restorepix.masks import MaskFinder, read_mask
 from restorepix.options import DEFAULT_TIMEOUT_S, RestoreOptions, WalkOptions
 from restorepix.photo import BoolMask, Photo
@@ -91,7 +98,7 @@ def verify_folders(
         walk: which files of ``before`` the run took; None for all.
 
     Yields:
-        The outcome for each picture, in natural order.
+        The outcome for each picture in natural order, then for what is none any more.
 
     Raises:
         UsageError: ``mask`` is not there.
@@ -100,7 +107,7 @@ def verify_folders(
     finder = None if mask is None else MaskFinder(mask)
     never = [after] if mask is None else [after, mask]
     found = find_inputs([before], walk or WalkOptions(), never=never)
-    sources, _ = drop_copies([*found.sources, *_list_spoiled(found, before, after)])
+    sources, _ = drop_copies([*found.sources, *_list_spoiled(found, before, after, history)])
     masks = frozenset[str]() if finder is None else _list_masks(finder, sources)
     for source in sources:
         output = _find_output(source, after)
@@ -156,10 +163,19 @@ class _History:
         return self.journal.list_masks()
 
 
-def _list_spoiled(found: Found, before: Path, after: Path) -> list[Source]:
-    """Return files that are no pictures now although they have a restored file."""
+def _list_spoiled(
+    found: Found, before: Path, after: Path, history: _History | None
+) -> list[Source]:
+    """Return files that are no pictures now but were: a journal knows it, or else their name."""
     sources = (Source(path, before, path.relative_to(before), None) for path in found.ignored)
-    return [source for source in sources if is_taken(_find_output(source, after))]
+    outputs = ((source, _find_output(source, after)) for source in sources)
+    if history is not None:
+        return [source for source, output in outputs if history.look_up(source, output)]
+    return [
+        source
+        for source, output in outputs
+        if output.suffix.lower() in PICTURE_SUFFIXES and is_taken(output)
+    ]
 
 
 def _list_masks(finder: MaskFinder, sources: Iterable[Source]) -> frozenset[str]:

@@ -145,10 +145,14 @@ def test_only_what_the_run_took_is_looked_for(photos):
 def test_an_original_that_is_no_picture_any_more_is_not_passed_over(photos):
     run(photos)
     (photos / "a.png").write_bytes(bytes(100))
-    (photos / "notes.txt").write_text("passed over")
+    for folder in (photos, photos.parent / "out"):
+        (folder / "notes.txt").write_text("passed over")
+        (folder / "claims.jpg").write_text("passed over, since the journal does not know it")
     proofs = verify(photos, photos.parent / "out")
     assert set(proofs) == {"a.png", "b.jpg", "c.tif"}
     assert proofs["a.png"].code == "unreadable"
+    (photos.parent / "out" / ".restorepix" / "run.jsonl").unlink()
+    assert set(verify(photos, photos.parent / "out")) == {"a.png", "b.jpg", "c.tif", "claims.jpg"}
 
 
 def test_without_a_journal_every_picture_must_be_there_and_the_same(photos, tmp_path):
