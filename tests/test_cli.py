@@ -610,6 +610,15 @@ def test_an_interrupt_before_the_first_photograph_is_130_with_a_line(here, modul
     assert not Path("photos-restored").exists()
 
 
+def test_an_interrupt_while_options_are_read_is_130_with_a_line(here, monkeypatch):
+    def interrupt(path):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("restorepix.cli.common.find_settings", interrupt)
+    result = call("fix", "photos", "-m", "masks")
+    assert (result.exit_code, result.stderr) == (130, "interrupted\n")
+
+
 # In place, undo, folders
 
 

@@ -6,9 +6,14 @@ import inspect
 import re
 import shutil
 import textwrap
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Any
 
+from typer import Exit
 from typer.core import TyperCommand, TyperGroup
+
+from restorepix.errors import ExitCode
 
 NARROW_COLUMNS = 60
 """Below this width option names did not fit into the tables (``--provenance/--no-provenance``)."""
@@ -40,6 +45,16 @@ class Group(TyperGroup):
         """Return the parameters, without types of Python for help to show."""
         return [_drop_type(parameter) for parameter in super().get_params(ctx)]
 
+    def make_context(self, *arguments: Any, **extra: Any) -> Any:
+        """Read the arguments; an interrupt meanwhile is told of, which Typer would not do."""
+        with _tell_interrupt():
+            return super().make_context(*arguments, **extra)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command; an interrupt before it begins is told of, which Typer would not do."""
+        with _tell_interrupt():
+            return super().invoke(ctx)
+
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the help: tables, or a plain list where the terminal is narrow."""
         columns = shutil.get_terminal_size().columns
@@ -48,6 +63,17 @@ class Group(TyperGroup):
             super().format_help(ctx, formatter)
         else:
             formatter.write(render_narrow(self, ctx, columns))
+
+
+@contextmanager
+def _tell_interrupt() -> Generator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        from restorepix.cli.common import say_interrupted
+
+        say_interrupted()
+        raise Exit(ExitCode.INTERRUPTED) from None
 
 
 def _drop_type(parameter: Any) -> Any:
