@@ -254,7 +254,7 @@ def test_an_output_that_may_not_be_written_is_refused_before_any_work(open_folde
     out.chmod(0o555)
     done = call("fix", str(photos), "-m", str(masks), "-o", str(out), prefix=prefix)
     assert done.returncode == 2, done.stderr
-    assert "cannot be written" in done.stderr
+    assert "may not be written" in done.stderr
     assert list(out.iterdir()) == []
 
 
