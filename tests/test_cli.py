@@ -646,6 +646,7 @@ def test_in_place_and_back_through_the_command_line(here, flat):
         "was back": 0,
         "refused": sum(line["status"] == "refused" for line in lines),
         "dry_run": True,
+        "exit_code": told.exit_code,
     }
     refused = call("undo", "photos")
     assert refused.exit_code == 1
