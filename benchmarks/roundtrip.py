@@ -30,6 +30,7 @@ from skimage import data as photographs
 from benchmarks.machine import describe_setup
 from restorepix.formats import read_photo, verify_photo, write_photo
 from restorepix.formats.turbojpeg import Coding, read_coefficients, rewrite_coefficients
+from restorepix.runtime import keep_freed_memory
 
 Pixels = npt.NDArray[Any]
 
@@ -168,6 +169,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="formats whose name contains this")
     arguments = parser.parse_args()
     cv2.setNumThreads(1)
+    keep_freed_memory()  # as the commands do
     pixels, mask = draw_picture()
     print(f"{describe_setup()}; load average {os.getloadavg()[0]:.1f}", end="\n\n")
     print("| 12 megapixels | MB | read | write | prove | bare calls | bare proof "

@@ -23,7 +23,6 @@ What is not byte for byte the original, besides the coding:
 from __future__ import annotations
 
 import hashlib
-import weakref
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
@@ -103,8 +102,6 @@ _MAX_SOUND_DC = 1100
 """Encoders that overshoot white on purpose pass 1023 by a little."""
 _BLOCK = np.dtype((np.void, 128))
 """64 coefficients of 16 bit."""
-_MAX_SPARE_BYTES = 1 << 27
-"""Coefficients of 40 megapixels at 4:2:0."""
 _BLOCKS_AT_ONCE = 1024
 """Blocks repaired at a time: at 16x16 pixels and float32 samples of three channels, 3 MiB."""
 _PRODUCT = 1 << 18
@@ -333,38 +330,8 @@ def verify_jpeg(
     return fingerprint.hexdigest()
 
 
-class _Lent:
-    """Memory that comes back when no array is left that shows it."""
-
-    def __init__(self, memory: UInt8) -> None:
-        self.__array_interface__: dict[str, Any] = memory.__array_interface__
-        weakref.finalize(self, _give_back, memory).atexit = False
-
-
-_spare: list[UInt8] = []
-"""Memory of pictures that are done. Fresh pages for the coefficients of 12 megapixels take the
-kernel 4 to 25 ms, copying them takes 3."""
-
-
-def _give_back(memory: UInt8) -> None:
-    if sum(other.size for other in _spare) + memory.size <= _MAX_SPARE_BYTES:
-        _spare.append(memory)
-
-
 def _allocate(touched: list[BoolMask]) -> tuple[Coefficients, ...]:
-    """Return for each component (block rows, block columns, 8, 8) int16, of any content."""
-    ends = np.cumsum([128 * blocks.size for blocks in touched]).tolist()
-    try:
-        memory = _spare.pop()
-    except IndexError:
-        memory = np.empty(0, np.uint8)
-    if not ends[-1] <= memory.size <= 2 * ends[-1]:
-        memory = np.empty(ends[-1], np.uint8)
-    lent = np.asarray(_Lent(memory))
-    return tuple(
-        lent[end - 128 * blocks.size : end].view(np.int16).reshape(*blocks.shape, 8, 8)
-        for blocks, end in zip(touched, ends, strict=True)
-    )
+    return tuple(np.empty((*blocks.shape, 8, 8), np.int16) for blocks in touched)
 
 
 def _read_original(data: bytes, touched: list[BoolMask], name: str) -> tuple[Coefficients, ...]:

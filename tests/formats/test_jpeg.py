@@ -852,31 +852,6 @@ def test_a_first_visitor_sees_everything_before_the_second_changes_it():
     assert all((plane[..., 0, 0] == index).all() for index, plane in enumerate(coefficients(after)))
 
 
-def test_memory_of_kept_coefficients_is_used_again_only_when_nobody_sees_it():
-    data, other = (save(np.full((64, 64, 3), level, np.uint8)) for level in (40, 200))
-    mask = np.zeros((64, 64), bool)
-    mask[5:9, 5:9] = True
-
-    def keep(data):
-        photo = read_jpeg(data, "x", 500)
-        return write_jpeg(photo, [fill(photo.pages[0], mask, 200)], [mask], "x").known
-
-    def place(known):
-        return known[0].__array_interface__["data"][0]
-
-    first = keep(data)
-    values, view = [plane.copy() for plane in first], first[2][1:]
-    assert place(keep(other)) != place(first)
-    assert all((plane == before).all() for plane, before in zip(first, values, strict=True))
-    at = place(first)
-    del first
-    assert place(keep(other)) != at
-    assert (view == values[2][1:]).all()
-    jpeg._spare.clear()
-    del view
-    assert place(keep(other)) == at
-
-
 def test_many_blocks_are_repaired_as_one_alone_is():
     """Blocks of many rows go through the same products, however these are cut to pieces."""
     rng = np.random.default_rng(5)
