@@ -41,7 +41,11 @@ class Setting(NamedTuple):
     """And consists of pixels with this or more."""
     min_area: int
     evidence: int = 0
-    """Pixels at ``begin`` or above that a picture needs; see ``Marking.evidence``."""
+    """Sure pixels that a picture needs; see ``Marking.evidence``."""
+    sure: float = 0.0
+    """How far above ``begin`` pixels are sure."""
+    share: float = 0.0
+    """Share of the marked pixels that must be."""
 
     @property
     def marking(self) -> Marking:
@@ -51,20 +55,25 @@ class Setting(NamedTuple):
             self.min_area,
             self.evidence,
             round(FLOOR - self.begin, 3),
+            self.sure,
+            self.share,
         )
 
 
 SETTINGS: Final = tuple(
-    Setting(begin, grow, area, evidence)
-    for begin, grow, area, evidence in product(
-        (-2.0, -1.0, 0.0, 1.0, 2.0, 3.0, 4.0),
-        (-3.0, -2.0, -1.0, 0.0, 1.0),
+    Setting(begin, grow, area, evidence, sure, share)
+    for begin, grow, area, evidence, sure, share in product(
+        (-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0, 4.0),
+        (-4.0, -3.0, -2.0, -1.0, 0.0, 1.0, 2.0),
         (6, 40),
         (0, 50, 100, 200, 400, 800, 1600, 3200),
+        (0.0, 1.5, 2.5, 3.5),
+        (0.0, 0.03, 0.06, 0.12),
     )
-    if grow <= begin <= grow + 4
+    if grow <= begin <= grow + 4 and begin + sure <= 5 and (evidence or not sure + share)
 )
-"""Where limits are further apart, 8 bits do not tell the lower one of calibrated maps."""
+"""Where limits are further apart, 8 bits do not tell the lower one of calibrated maps, nor the
+higher one of ``SHIFT`` ed maps."""
 
 
 @dataclass
@@ -119,7 +128,7 @@ def sweep(
     table = {kind: {setting: Row(Counts()) for setting in settings} for kind in CLASSES}
     cuts: dict[Setting, list[Setting]] = {}
     for setting in settings:
-        cuts.setdefault(setting._replace(evidence=0), []).append(setting)
+        cuts.setdefault(setting._replace(evidence=0, sure=0.0, share=0.0), []).append(setting)
     for channel, kind in enumerate(CLASSES):
         for sample in damaged.get(kind, ()):
             plane, target = scan(sample.image)[channel], sample.target[channel]
@@ -128,15 +137,15 @@ def sweep(
                 found.add(pieces.keep[pieces.labels], target, TOLERANCE_PX)
                 missed.truth = found.truth
                 for setting in cuts[cut]:
-                    shown = pieces.sure >= needed_evidence(setting.marking, plane.size)
-                    table[kind][setting].counts += found if shown else missed
+                    counts = found if pieces.suffice(setting) else missed
+                    table[kind][setting].counts += counts
     for photo in clean:
         maps = scan(photo)
         for channel, kind in enumerate(CLASSES):
             for cut, pieces in _cut_all(maps[channel], cuts):
-                share = float(pieces.areas[pieces.keep].sum() / maps[channel].size)
+                share = pieces.marked / pieces.labels.size
                 for setting in cuts[cut]:
-                    if pieces.sure >= needed_evidence(setting.marking, maps[channel].size):
+                    if pieces.suffice(setting):
                         row = table[kind][setting]
                         row.marked += share > 0
                         row.pixels += share
@@ -150,22 +159,32 @@ class _Pieces(NamedTuple):
     areas: npt.NDArray[np.int64]
     keep: npt.NDArray[np.bool_]
     """By label, whether the piece is marked."""
-    sure: int
-    """Pixels at the threshold or above, in pieces of any size."""
+    sure: Mapping[float, int]
+    """Pixels at each logit or above that a setting asks for, in pieces of any size."""
+
+    @property
+    def marked(self) -> int:
+        """Pixels of the pieces that are marked."""
+        return int(self.areas[self.keep].sum())
+
+    def suffice(self, setting: Setting) -> bool:
+        """Whether a setting marks them."""
+        sure = self.sure[setting.begin + setting.sure]
+        needed = needed_evidence(setting.marking, self.labels.size)
+        return sure >= needed and sure >= setting.share * self.marked
 
 
 def _cut_all(
-    plane: npt.NDArray[np.uint8], cuts: Iterable[Setting]
+    plane: npt.NDArray[np.uint8], cuts: Mapping[Setting, Sequence[Setting]]
 ) -> Iterator[tuple[Setting, _Pieces]]:
-    """Every setting with what it cuts out of a map."""
+    """Every key of ``cuts`` with what it cuts out of a map; the values differ in evidence alone."""
+    logits = {setting.begin + setting.sure for settings in cuts.values() for setting in settings}
     grown = {grow: cut_pieces(plane, grow) for grow in {cut.grow for cut in cuts}}
-    sure = {
-        begin: int(np.count_nonzero(plane >= level(begin))) for begin in {c.begin for c in cuts}
-    }
+    sure = {logit: int(np.count_nonzero(plane >= level(logit))) for logit in logits}
     for cut in cuts:
         labels, areas, peaks = grown[cut.grow]
         keep = (peaks >= level(cut.begin)) & (areas >= cut.min_area)
-        yield cut, _Pieces(labels, areas, keep, sure[cut.begin])
+        yield cut, _Pieces(labels, areas, keep, sure)
 
 
 def choose(
@@ -193,21 +212,22 @@ def choose(
 def format_table(table: Table, clean: int, limits: Sequence[float]) -> str:
     """For each class and limit of clean photographs marked, the best setting and what it gives."""
     lines = [
-        f"| class | at most | begin | grow | min area | evidence | precision | recall | F1 | IoU "
-        f"| of {clean} clean marked | their pixels |",
-        "|---" * 12 + "|",
+        f"| class | at most | begin | grow | min area | evidence | sure | share | precision "
+        f"| recall | F1 | IoU | of {clean} clean marked | their pixels |",
+        "|---" * 14 + "|",
     ]
     for kind, rows in table.items():
         for limit in limits:
             setting = choose(rows, clean, limit)
             if setting is None:
-                lines.append(f"| {kind} | {100 * limit:g} % | none" + " | " * 9 + " |")
+                lines.append(f"| {kind} | {100 * limit:g} % | none" + " | " * 11 + " |")
                 continue
             row = rows[setting]
             scores = " | ".join(f"{value:.3f}" for value in row.counts.as_row().values())
             lines.append(
                 f"| {kind} | {100 * limit:g} % | {setting.begin:g} | {setting.grow:g} "
-                f"| {setting.min_area} | {setting.evidence} | {scores} "
+                f"| {setting.min_area} | {setting.evidence} | +{setting.sure:g} "
+                f"| {setting.share:g} | {scores} "
                 f"| {100 * row.marked / max(1, clean):.1f} % "
                 f"| {100 * row.pixels / max(1, clean):.3f} % |"
             )

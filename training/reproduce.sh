@@ -51,7 +51,12 @@ make_detect() {
   python -m training.synthesis.bank "$recipes/detector.toml" --cache "$runs/cache" \
     --elements "$elements" --out "$runs/bank" --samples "${BANK:-60000}"
   python -m training.detector "$recipes/detector.toml" --bank "$runs/bank" --run "$runs/detector"
-  python -m training.calibrate "$runs/detector/checkpoint" "$data" \
+  # A recipe's samples are drawn with its own settings: the second bank begins anew.
+  python -m training.synthesis.bank "$recipes/detector-continue.toml" --cache "$runs/cache" \
+    --elements "$elements" --out "$runs/bank-2" --samples "${BANK:-100000}"
+  python -m training.detector "$recipes/detector-continue.toml" --bank "$runs/bank-2" \
+    --start "$runs/detector/checkpoint/ema.safetensors" --run "$runs/detector-2"
+  python -m training.calibrate "$runs/detector-2/checkpoint" "$data" \
     --recipe "$recipes/detector.toml" --out "$runs/detect.safetensors"
   python -m benchmarks.detection "$data" --weights "$runs/detect.safetensors" \
     --json "$runs/detect.json"

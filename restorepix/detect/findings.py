@@ -30,12 +30,18 @@ class Marking(NamedTuple):
     min_area: int = 6
     """Smallest piece in pixels, before its margin, unless the options name one."""
     evidence: int = 0
-    """Pixels at the threshold or above that a page of ``EVIDENCE_AREA`` needs in all before
-    anything of the class is marked; larger pages need more, by the root of their area. Damage comes
-    in numbers; what merely looks like it in a sound photograph is mostly alone."""
+    """Sure pixels that a page of ``EVIDENCE_AREA`` needs in all before anything of the class is
+    marked; larger pages need more, by the root of their area. Damage comes in numbers; what merely
+    looks like it in a sound photograph is mostly alone."""
     floor: float = -20.0
     """Logits below this count as this when the answers at several sizes are averaged: a size that
     cannot see a piece must not outvote one that can."""
+    sure: float = 0.0
+    """Pixels count as evidence from so many logits above the threshold on: whether there is damage
+    asks for more certainty than where it is, once there is some."""
+    share: float = 0.0
+    """Of the pixels that would be marked at least this share has to be sure, or none is: damage has
+    a core, and what looks a little like it over large parts of a sound photograph has none."""
 
 
 EVIDENCE_AREA: Final = 640 * 480
@@ -122,6 +128,17 @@ def find_pixels(
     return np.zeros(probability.shape, np.bool_) if found is None else found[0]
 
 
+def evidence_level(threshold: float, marking: Marking) -> int:
+    """Return the level of a map, 1 to 255, from which on a pixel counts as evidence.
+
+    Args:
+        threshold: the probability that begins a piece, between 0 and 1.
+        marking: that of the class.
+    """
+    odds = threshold / max(1 - threshold, 1e-9) * math.exp(marking.sure)
+    return max(1, round(255 * odds / (1 + odds)))
+
+
 def needed_evidence(marking: Marking, pixels: int) -> float:
     """Return how many sure pixels a page of so many pixels needs."""
     return marking.evidence * math.sqrt(max(1.0, pixels / EVIDENCE_AREA))
@@ -137,10 +154,12 @@ def _find_pieces(
     """Pixels, and of each piece area, confidence and box; None when there is no piece."""
     min_area = marking.min_area if options.min_area is None else options.min_area
     high = max(1, round(options.threshold * 255))
-    sure = probability >= high
+    # At least one pixel begins a piece wherever one is sure, but not the other way round.
+    sure = probability >= evidence_level(options.threshold, marking)
     if allowed is not None:
         sure &= allowed
-    if np.count_nonzero(sure) < max(1, needed_evidence(marking, probability.size)):
+    evidence = np.count_nonzero(sure)
+    if evidence < max(1, needed_evidence(marking, probability.size)):
         if known is None:
             return None
         probability = np.zeros_like(probability)
@@ -162,6 +181,9 @@ def _find_pieces(
     keep[0] = False
     if not keep.any():
         return None
+    if 0 < evidence < marking.share * areas[keep].sum():
+        nothing = np.zeros_like(probability)
+        return _find_pieces(nothing, options, marking, allowed, known)
     inside = low & keep[labels]
     # Background is most of the picture: sums only over the pixels that are sure.
     owners = labels[sure]

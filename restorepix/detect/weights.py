@@ -46,9 +46,10 @@ def check_detector(options: DetectOptions) -> None:
 def read_markings(path: Path) -> dict[DamageClass, Marking]:
     """Return what the header of a detector's weights says of each class; empty for nothing.
 
-    The header's ``marking`` is a JSON object: by class ``grow``, ``min_area``, ``evidence`` and
-    ``floor``, as :class:`restorepix.detect.findings.Marking` has them. The thresholds are in the
-    weights: 0.5 is where sensitivity ``normal`` begins a piece (training/calibrate.py).
+    The header's ``marking`` is a JSON object: by class ``grow``, ``min_area``, ``evidence``,
+    ``floor``, ``sure`` and ``share``, as :class:`restorepix.detect.findings.Marking` has them. The
+    thresholds are in the weights: 0.5 is where sensitivity ``normal`` begins a piece
+    (training/calibrate.py).
 
     Raises:
         WeightsError: it is there and means something else.
@@ -62,16 +63,20 @@ def read_markings(path: Path) -> dict[DamageClass, Marking]:
             marking = Marking(**table)
             share, area = float(marking.grow), int(marking.min_area)
             evidence, floor = int(marking.evidence), float(marking.floor)
+            sure, core = float(marking.sure), float(marking.share)
             if name not in get_args(DamageClass) or not (
-                0 < share <= 1 <= area and evidence >= 0 and floor < 0
+                0 < share <= 1 <= area
+                and evidence >= 0
+                and floor < 0 <= sure < 20
+                and 0 <= core < 1
             ):
                 raise ValueError(name)
-            markings[name] = Marking(share, area, evidence, floor)
+            markings[name] = Marking(share, area, evidence, floor, sure, core)
     except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise WeightsError(
             f"{path}: the header's marking is {text[:80]!r}, expected for some of the classes grow "
-            "(above 0, at most 1), min_area (1 or more), evidence (0 or more) and floor (below 0). "
-            "Export the weights again."
+            "(above 0, at most 1), min_area (1 or more), evidence (0 or more), floor (below 0), "
+            "sure (0 to 20) and share (0 or more, below 1). Export the weights again."
         ) from error
     return markings
 

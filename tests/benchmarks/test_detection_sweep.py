@@ -65,8 +65,9 @@ def test_a_setting_marks_what_calibrated_weights_mark(setting: Setting) -> None:
     logits = draw_logits(3)
     labels, areas, peaks = cut_pieces(as_level(logits, SHIFT), setting.grow)
     keep = (peaks >= level(setting.begin)) & (areas >= setting.min_area)
-    sure = np.count_nonzero(as_level(logits, SHIFT) >= level(setting.begin))
+    sure = np.count_nonzero(as_level(logits, SHIFT) >= level(setting.begin + setting.sure))
     keep &= sure >= needed_evidence(setting.marking, logits.size)
+    keep &= sure >= setting.share * areas[keep].sum()
     calibrated = as_level(logits, setting.begin)
     assert np.array_equal(keep[labels], find_pixels(calibrated, DetectOptions(), setting.marking))
 
@@ -81,9 +82,13 @@ def test_clean_photographs_and_damage_are_counted() -> None:
     def scan(photo: np.ndarray) -> np.ndarray:
         return np.stack([photo[..., 0], photo[..., 0] // 2, photo[..., 0] * 0])
 
-    settings = (Setting(1.0, 0.0, 6), Setting(1.0, 0.0, 40), Setting(1.0, 0.0, 6, 17))
-    table = sweep(scan, {"scratch": [Sample(image, target, ())]}, clean, settings)
-    few, many, much = (table["scratch"][setting] for setting in settings)
+    settings = (
+        Setting(1.0, 0.0, 6), Setting(1.0, 0.0, 40), Setting(1.0, 0.0, 6, 17),
+        Setting(1.0, 0.0, 6, 1, 3.5),
+    )  # fmt: skip
+    table = sweep(scan, {"scratch": [Sample(image // 5 * 4, target, ())]}, clean, settings)
+    few, many, much, surer = (table["scratch"][setting] for setting in settings)
+    assert surer.counts.recall == 0 and surer.marked == 1  # 204 of 255 are 2.4 in raw logits
     assert few.counts.f1 == 1 and few.marked == 1 and few.pixels == pytest.approx(16 / 400)
     assert many.counts.recall == 0 and many.marked == 0
     assert much.counts.recall == 0 and much.counts.truth == 16 and much.marked == 0
@@ -92,7 +97,10 @@ def test_clean_photographs_and_damage_are_counted() -> None:
     assert choose(table["scratch"], 2, 0.4) is None  # the other finds nothing
     assert choose(table["scratch"], 2, 0.5, pixels=0.019) is None  # 16 of 400 px on one of two
     lines = format_table(table, 2, (0.5,)).splitlines()
-    assert "| scratch | 50 % | 1 | 0 | 6 | 0 | 1.000 | 1.000 | 1.000 | 1.000 | 50.0 %" in lines[2]
+    assert (
+        "| scratch | 50 % | 1 | 0 | 6 | 0 | +0 | 0 | 1.000 | 1.000 | 1.000 | 1.000 | 50.0 %"
+        in lines[2]
+    )
     assert len({line.count("|") for line in lines}) == 1
 
 
@@ -116,7 +124,7 @@ def save_tiny(folder: Path) -> Path:
 def test_the_threshold_is_in_the_weights_and_the_rest_in_the_header(tmp_path: Path) -> None:
     checkpoint = save_tiny(tmp_path)
     export_detector(checkpoint, tmp_path / "raw.safetensors")
-    chosen = {"scratch": Setting(2.0, 0.0, 16, 50), "text": Setting(3.0, 1.0, 40),
+    chosen = {"scratch": Setting(2.0, 0.0, 16, 50, 1.5), "text": Setting(3.0, 1.0, 40),
               "watermark": Setting(0.0, 0.0, 6)}  # fmt: skip
     export_calibrated(checkpoint, tmp_path / "out.safetensors", chosen)  # type: ignore[arg-type]
     raw, out = (load_file(tmp_path / f"{name}.safetensors") for name in ("raw", "out"))
@@ -128,6 +136,7 @@ def test_the_threshold_is_in_the_weights_and_the_rest_in_the_header(tmp_path: Pa
         "scratch": 16, "text": 40, "watermark": 6
     }  # fmt: skip
     assert [markings[name].evidence for name in CLASSES] == [50, 0, 0]
+    assert [markings[name].sure for name in CLASSES] == [1.5, 0, 0]
     assert [markings[name].floor for name in CLASSES] == pytest.approx(
         [FLOOR - 2, FLOOR - 3, FLOOR]
     )

@@ -9,6 +9,7 @@ from restorepix.detect.findings import (
     EVIDENCE_AREA,
     MARGIN_PX,
     Marking,
+    evidence_level,
     find_damage,
     needed_evidence,
     paint_regions,
@@ -92,6 +93,34 @@ def test_a_class_needs_evidence_in_all_before_anything_is_marked() -> None:
     infrared[30:33, 30:33] = True
     found = find_damage({"scratch": probability}, options, extra=infrared, markings=markings)
     assert [one["box"] for one in found.components] == [[30, 30, 3, 3]]
+
+
+def test_evidence_can_ask_for_more_certainty_than_a_piece() -> None:
+    plane = np.zeros((40, 40), np.uint8)
+    plane[5:9, 5:9] = 230  # a logit of 2.2
+    for sure, pieces in ((2.0, 1), (2.5, 0)):
+        markings = {"scratch": Marking(evidence=16, sure=sure)}
+        found = find_damage({"scratch": plane}, DetectOptions(), markings=markings)
+        assert len(found.components) == pieces
+    markings = {"scratch": Marking(evidence=16, sure=2.5)}
+    eager = DetectOptions(sensitivity="high")  # a threshold of 0.3 lowers what is sure, too
+    assert len(find_damage({"scratch": plane}, eager, markings=markings).components) == 1
+    assert evidence_level(0.5, Marking()) == 128 == round(0.5 * 255)
+
+
+def test_what_has_no_core_is_not_marked() -> None:
+    plane = np.zeros((40, 40), np.uint8)
+    plane[5:15, 5:15] = 150
+    plane[5:7, 5:10] = 240  # 10 of 100 px
+    for share, pieces in ((0.1, 1), (0.11, 0)):
+        markings = {"scratch": Marking(sure=2.5, share=share)}
+        found = find_damage({"scratch": plane}, DetectOptions(), markings=markings)
+        assert len(found.components) == pieces
+    infrared = np.zeros((40, 40), np.bool_)
+    infrared[30:33, 30:33] = True
+    markings = {"scratch": Marking(sure=2.5, share=0.5)}
+    found = find_damage({"scratch": plane}, DetectOptions(), markings=markings, extra=infrared)
+    assert [component["box"] for component in found.components] == [[30, 30, 3, 3]]
 
 
 def test_large_pages_need_more_evidence_by_the_root_of_their_area() -> None:
