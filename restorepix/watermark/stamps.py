@@ -382,7 +382,7 @@ def _verify(
     size = contrasts[0].shape
     field = Box(max(0, box.top - box.height), 0, 0, size[1])
     field = field._replace(height=min(size[0], box.bottom + box.height) - field.top)
-    parts = [strip[field.slices()].astype(np.float32) / 255 for strip in strips]
+    parts: list[Floats] = [strip[field.slices()].astype(np.float32) / 255 for strip in strips]
     contrasts = [contrast[field.slices()] for contrast in contrasts]
     inks = [contrast > _CONTRAST for contrast in contrasts]
     start = np.s_[box.top - field.top : box.bottom - field.top, box.left : box.right]
