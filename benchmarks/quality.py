@@ -52,6 +52,7 @@ from restorepix.models.generator import Generator, Stages
 from restorepix.models.loading import load_generator
 from restorepix.surround import Rgb
 from restorepix.texture import add_texture
+from restorepix.tone import keep_tone
 from restorepix.tiles import Box
 from restorepix.weights import find_weights
 from training.contact_sheet import write_contact_sheet
@@ -173,6 +174,7 @@ def inpaint_picture(
     patches: Sequence[tuple[Box, Rgb]] = inpainter.inpaint(picture, hole)
     if texture:
         patches = add_texture(lambda box: picture[box.slices()], hole, patches)
+    patches = keep_tone(lambda box: picture[box.slices()], hole, patches)
     for box, rgb in patches:
         inside = hole[box.slices()]
         result[box.slices()][inside] = np.rint(rgb[inside] * 255).astype(np.uint8)
