@@ -87,7 +87,7 @@ def main() -> None:
         help="largest share of clean photographs that each class may mark",
     )  # fmt: skip
     parser.add_argument(
-        "--pixels", type=float, nargs=3, default=(0.0005, 0.0003, 0.0007), metavar=CLASSES,
+        "--pixels", type=float, nargs=3, default=(0.0005, 0.0004, 0.0007), metavar=CLASSES,
         help="largest share of the clean photographs' pixels, on average",
     )  # fmt: skip
     parser.add_argument("--seed", type=int, default=7)
