@@ -264,8 +264,8 @@ def write_report(
             "## Cost at published size\n",
             "Float32, one thread, random weights, the middle quarter masked (the centre form: 56 "
             "px). GMAC counts convolutions and matrix products; seconds are the processor's, the "
-            "median of three calls (the first alone where it takes 10 s); MB are what the first call "
-            "adds to the process.\n",
+            "median of three calls (the first alone where it takes 10 s); MB are what the first "
+            "call adds to the process.\n",
             write_costs(costs),
         ]
     if comparisons:

@@ -52,8 +52,8 @@ from restorepix.models.generator import Generator, Stages
 from restorepix.models.loading import load_generator
 from restorepix.surround import Rgb
 from restorepix.texture import add_texture
-from restorepix.tone import keep_tone
 from restorepix.tiles import Box
+from restorepix.tone import keep_tone
 from restorepix.weights import find_weights
 from training.contact_sheet import write_contact_sheet
 from training.evaluate import load_checkpoint, run_stages
