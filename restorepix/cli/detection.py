@@ -10,6 +10,7 @@ import typer
 
 from restorepix.errors import UsageError
 from restorepix.options import DamageClass, DetectOptions, Region
+from restorepix.stores.place import check_local
 
 DETECTION = "Detection"
 
@@ -134,6 +135,7 @@ def read_detection(
                     "--detect scratch,text to unite both."
                 )
         return None
+    check_local("--infrared", infrared)
     if infrared is not None and not infrared.exists():
         raise UsageError(f"--infrared {infrared}: no such file or folder.")
     defaults = DETECT_DEFAULTS

@@ -205,7 +205,6 @@ def fix(
             compile=compile,
             timeout_s=timeout,
         )
-        check_local("--infrared", infrared)
         check_local("--show-attention", show_attention)
         cluster = _choose_cluster(engine, address, gpu_share)
         walk = WalkOptions(tuple(include or ()), tuple(exclude or ()), follow_links)

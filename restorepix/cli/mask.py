@@ -52,7 +52,7 @@ from restorepix.cli.models import fetch_missing
 from restorepix.cli.streams import write_bytes
 from restorepix.errors import ExitCode, PhotoError, UsageError
 from restorepix.options import RestoreOptions, WalkOptions
-from restorepix.stores.place import check_local, parse_place
+from restorepix.stores.place import parse_place
 
 if TYPE_CHECKING:
     from restorepix.detect.repair import Finder
@@ -143,7 +143,6 @@ def mask(
             threads=threads,
             timeout_s=timeout,
         )
-        check_local("--infrared", infrared)
         names = list(inputs or ())
         if STDIO in names:
             if len(names) > 1 or files_from or null or as_json or preview is not None:
