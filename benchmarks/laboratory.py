@@ -58,7 +58,7 @@ from restorepix.models.lab.context_encoder import ContextEncoder
 from restorepix.models.lab.deepfill import DeepFill
 from restorepix.models.lab.glcic import blend
 from restorepix.models.lab.patchmatch import inpaint_patchmatch
-from training.allocator import keep_freed_memory
+from restorepix.runtime import keep_freed_memory
 from training.checkpoint import find_checkpoint
 from training.data import open_cache
 from training.lab.batches import build_bank, open_batches, open_labelled

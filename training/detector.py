@@ -34,7 +34,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from restorepix.models.detector import CLASSES, Detector, DetectorConfig
 from restorepix.models.registry import DETECTOR
-from training.allocator import keep_freed_memory
+from restorepix.runtime import keep_freed_memory
 from training.byol import load_encoder_state
 from training.checkpoint import find_checkpoint, load_checkpoint, save_checkpoint
 from training.muon import Muon

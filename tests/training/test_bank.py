@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 
-from training.allocator import keep_freed_memory
 from training.synthesis.bank import (
     Bank,
     BankBatches,
@@ -180,7 +179,3 @@ def test_writing_is_never_mirrored() -> None:
     found = BankBatches(Bank(samples), batch=4, crop_px=32, seed=1, steps=4)
     for images, _ in found.follow(0):
         assert bool((images[..., -1] > images[..., 0]).all())
-
-
-def test_freed_memory_is_kept_or_left_alone() -> None:
-    assert keep_freed_memory() in (True, False)

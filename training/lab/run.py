@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from restorepix.models.encoder import Encoder, EncoderConfig
 from restorepix.models.lab.catalogue import LAB_MODELS
 from restorepix.models.registry import TWO_STAGE
-from training.allocator import keep_freed_memory
+from restorepix.runtime import keep_freed_memory
 from training.byol import load_encoder_state
 from training.checkpoint import find_checkpoint
 from training.data import open_cache

@@ -196,7 +196,7 @@ class BankBatches:
 
 def main() -> None:
     """Draw a bank from the command line."""
-    from training.allocator import keep_freed_memory
+    from restorepix.runtime import keep_freed_memory
     from training.detector import read_recipe
 
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
