@@ -34,6 +34,7 @@ from restorepix.inpaint import Inpainter, choose_dtype
 from restorepix.models.generator import Generator
 from restorepix.models.lab.deepfill import DeepFill
 from restorepix.models.lama import Lama
+from restorepix.runtime import keep_freed_memory
 
 REFERENCE = {"float32": "LaMa float32", "bfloat16": "LaMa bfloat16"}
 
@@ -151,6 +152,7 @@ def main() -> int:
     if options.rounds < 1 or options.warm_up < 0:
         parser.error("--rounds must be 1 or more, --warm-up 0 or more")
     torch.set_num_threads(options.threads)
+    keep_freed_memory()  # as the commands do; it serves every row
     rows = build_rows(options.weights, options.side)
     timings = time_rows(rows, rounds=options.rounds, warm_up=options.warm_up)
     load = f", load average {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
