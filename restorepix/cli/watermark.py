@@ -294,9 +294,13 @@ class _Source:
             keep: write what ``--save-overlay`` asks for.
         """
         from restorepix.inputs import is_folder
+        from restorepix.runtime import prepare_runtime
         from restorepix.watermark.files import read_overlay, save_overlays
         from restorepix.watermark.study import Study, read_support, study_folder
 
+        # The study brings PyTorch, before the network does: without this it took eight times as
+        # long beside other load.
+        prepare_runtime()
         if self._overlay is not None:
             family = read_overlay(self._overlay, max_mpixels=options.max_mpixels)
             return Study((family,), tiles=False)

@@ -27,7 +27,6 @@ import numpy as np
 import numpy.typing as npt
 
 from restorepix.photo import BoolMask
-from restorepix.runtime import prepare_runtime
 from restorepix.watermark.overlay import VISIBLE_LEVELS, Overlay
 from restorepix.watermark.planes import blur, fill_contours, grow, grow_square, label
 
@@ -99,7 +98,6 @@ def estimate_overlay(stack: Floats, support: BoolMask, *, reach_px: int = 3) -> 
 
 def fill_smooth(stack: Floats, hole: BoolMask) -> Floats:
     """Return photographs (K, h, w, 3) whose hole is filled from its surround (pull-push)."""
-    prepare_runtime()  # before PyTorch is loaded: beside other load this took eight times as long
     import torch
 
     from restorepix.models.fill import pull_push
